@@ -1,0 +1,390 @@
+"""Train the embedded small SAM2 on the embedded data's generator. Two CPU cores, about 70 minutes.
+
+    python scripts/train_demo_sam2.py --out sola_model/demo/sam2_demo.pt
+
+Stage 1 learns to segment images from points and boxes, stage 2 to follow objects through clips.
+Each of two processes draws its own clips; gradients are averaged. Three auxiliary heads are
+trained along and thrown away: a dense head that puts position and extent into the image features,
+a mask head on the memory-conditioned features (without it tracking takes far longer to start),
+and a linear head that makes object pointers carry position, size and visibility.
+
+Shapes: B objects, G clips, T frames, H and W of the model's square image.
+"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sola_model.sam2_models import DEMO_CHECKPOINT, SAM2Base, build_sam2
+from warehouse.demo_data import random_scene, render_frames
+
+PROCESSES = 2
+IMAGE_SIZE = 128
+CHANNELS = 64
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+VISIBLE = 12  # pixels of the model's image from which an object counts as visible
+
+
+class AuxiliaryHeads(nn.Module):
+    """Heads that shape the features during training; they are not part of the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # foreground, offset to the centre (2), log size (2), absolute position (2)
+        self.dense = nn.ModuleList(nn.Conv2d(CHANNELS, 7, 1) for _ in range(3))
+        self.memory_mask = nn.Conv2d(CHANNELS, 16, 1)
+        self.pointer = nn.Linear(CHANNELS, 5)  # x, y, log width, log height, visible
+
+
+def clips(rng: np.random.Generator, count: int, frames: int) -> tuple[Tensor, list[Tensor]]:
+    """Random clips: images_GT3HW (normalised) and, per clip, masks_NTHW (float, 0 or 1)."""
+    images, masks = [], []
+    for _ in range(count):
+        scene = random_scene(rng)
+        stride = int(rng.integers(1, 3)) if frames > 1 else 1
+        start = int(rng.integers(0, scene.frames - (frames - 1) * stride))
+        indices = range(start, start + (frames - 1) * stride + 1, stride)
+        if rng.random() < 0.5:
+            indices = indices[::-1]
+        frames_THW3, masks_NTHW = render_frames(scene, indices)
+        frames_THW3 = np.stack([cv2.resize(f, (IMAGE_SIZE, IMAGE_SIZE)) for f in frames_THW3])
+        tensor = torch.from_numpy(frames_THW3).permute(0, 3, 1, 2).float() / 255
+        images.append((tensor - MEAN) / STD)
+        soft = F.interpolate(torch.from_numpy(masks_NTHW).float(), (IMAGE_SIZE, IMAGE_SIZE),
+                             mode="bilinear", align_corners=False)
+        masks.append((soft > 0.5).float())
+    return torch.stack(images), masks
+
+
+def geometry(masks_BHW: Tensor) -> Tensor:
+    """x, y, log width, log height, visible of each mask (B, 5); positions in -1..1."""
+    grid = torch.linspace(-1, 1, masks_BHW.shape[-1])
+    area = masks_BHW.sum((1, 2)).clamp(min=1)
+    column, row = masks_BHW.sum(1), masks_BHW.sum(2)
+    x, y = (column @ grid) / area, (row @ grid) / area
+    width, height = (column > 0).sum(1), (row > 0).sum(1)
+    visible = (masks_BHW.sum((1, 2)) >= VISIBLE).float()
+    sizes = [torch.log(side.clamp(min=1) / 32) for side in (width, height)]
+    return torch.stack([x, y, *sizes, visible], dim=1)
+
+
+def mask_loss(logits: Tensor, target_BHW: Tensor) -> Tensor:
+    """4 BCE + dice at half resolution, averaged over mask tokens; logits (B, M, h, w)."""
+    half = IMAGE_SIZE // 2
+    target = F.interpolate(target_BHW[:, None], (half, half), mode="area").expand(
+        -1, logits.shape[1], -1, -1
+    )
+    logits = F.interpolate(logits, (half, half), mode="bilinear", align_corners=False)
+    bce = F.binary_cross_entropy_with_logits(logits, target)
+    probability = logits.sigmoid()
+    overlap = (probability * target).sum((2, 3))
+    dice = 1 - (2 * overlap + 1) / (probability.sum((2, 3)) + target.sum((2, 3)) + 1)
+    return 4 * bce + dice.mean()
+
+
+def actual_iou(logits: Tensor, target_BHW: Tensor) -> Tensor:
+    """IoU of each mask token's thresholded prediction (B, M)."""
+    half = IMAGE_SIZE // 2
+    predicted = F.interpolate(logits, (half, half), mode="bilinear", align_corners=False) > 0
+    target = F.interpolate(target_BHW[:, None], (half, half), mode="area") > 0.5
+    union = (predicted | target).sum((2, 3)).clamp(min=1)
+    return (predicted & target).sum((2, 3)) / union
+
+
+def encode(model: SAM2Base, images: Tensor) -> tuple[dict, list[Tensor]]:
+    """`SAM2Base.forward_image`, also giving the FPN levels before the decoder's projections."""
+    out = model.image_encoder(images)
+    raw = list(out["backbone_fpn"])
+    decoder = model.sam_mask_decoder
+    out["backbone_fpn"] = [decoder.conv_s0(raw[0]), decoder.conv_s1(raw[1]), *raw[2:]]
+    return out, raw
+
+
+def dense_loss(heads: AuxiliaryHeads, levels: list[Tensor], masks: list[Tensor]) -> Tensor:
+    """Foreground, centre offset, size and position at every pixel of the three levels."""
+    total = torch.zeros(())
+    for head, features in zip(heads.dense, levels, strict=True):
+        size = features.shape[-1]
+        axis = torch.linspace(-1, 1, size)
+        position = torch.stack(torch.meshgrid(axis, axis, indexing="xy"))
+        output = head(features)
+        total = total + F.smooth_l1_loss(output[:, 5:7], position.expand_as(output[:, 5:7]))
+        for image, masks_NHW in zip(output, masks, strict=True):
+            small = F.interpolate(masks_NHW[:, None], (size, size), mode="area")[:, 0]
+            total = total + F.binary_cross_entropy_with_logits(
+                image[0], small.amax(0).clamp(max=1)
+            ) / len(masks)
+            inside = small > 0.5
+            extent = geometry(masks_NHW)
+            target = torch.cat([extent[:, :2, None, None] - position, extent[:, 2:4, None, None]
+                                .expand(-1, -1, size, size)], dim=1)
+            owner = inside.float().argmax(0)
+            target = target.gather(0, owner[None, None].expand(1, 4, size, size))[0]
+            here = inside.any(0)
+            if here.any():
+                total = total + F.smooth_l1_loss(image[1:5][:, here], target[:, here]) / len(masks)
+    return total
+
+
+def random_points(rng: np.random.Generator, masks_BHW: Tensor) -> Tensor:
+    """One random foreground pixel (x, y) of each mask (B, 2)."""
+    points = []
+    for mask in masks_BHW:
+        pixels = torch.nonzero(mask)
+        row, column = pixels[int(rng.integers(len(pixels)))].tolist()
+        points.append([float(column), float(row)])
+    return torch.tensor(points)
+
+
+def boxes_as_points(rng: np.random.Generator, masks_BHW: Tensor) -> Tensor:
+    """Slightly jittered boxes as two corner points each (B, 2, 2), as SAM2 takes them."""
+    corners = []
+    for mask in masks_BHW:
+        rows, columns = torch.nonzero(mask.any(1))[:, 0], torch.nonzero(mask.any(0))[:, 0]
+        box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        corners.append([float(side) + rng.normal(0, 1.0) for side in box])
+    return torch.tensor(corners).float().view(-1, 2, 2)
+
+
+def image_step(model: SAM2Base, heads: AuxiliaryHeads, rng: np.random.Generator) -> Tensor:
+    """Stage 1: segment objects of single images from a point or a box."""
+    images_GT3HW, clip_masks = clips(rng, count=10, frames=1)
+    masks = [m[:, 0] for m in clip_masks]
+    out, levels = encode(model, images_GT3HW[:, 0])
+    owner, targets, coords, labels, is_object = [], [], [], [], []
+    for g, masks_NHW in enumerate(masks):
+        visible = torch.nonzero(masks_NHW.sum((1, 2)) >= 60)[:, 0].tolist()
+        for _ in range(4):
+            background = (masks_NHW.amax(0) < 0.5).float()
+            real = bool(visible) and rng.random() > 0.2
+            target = masks_NHW[int(rng.choice(visible))] if real else background
+            with_box = real and rng.random() < 0.25
+            if with_box:
+                coords.append(boxes_as_points(rng, target[None])[0])
+                labels.append([2, 3])
+            else:
+                point = random_points(rng, target[None])[0]
+                coords.append(torch.stack([point, torch.zeros(2)]))
+                labels.append([1, -1])
+            owner.append(g)
+            targets.append(target)
+            is_object.append(real)
+    target_BHW, real_B = torch.stack(targets), torch.tensor(is_object)
+    # One padding point more than SAM2's own: it ignores points labelled -1.
+    sparse, dense = model.sam_prompt_encoder(
+        points=(torch.stack(coords), torch.tensor(labels)), boxes=None, masks=None
+    )
+    fpn = [level[owner] for level in out["backbone_fpn"]]
+    top = fpn[2] + model.no_mem_embed.view(1, CHANNELS, 1, 1)
+    logits_BMhw, iou_BM, _, object_score = model.sam_mask_decoder.predict_masks(
+        image_embeddings=top,
+        image_pe=model.sam_prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        repeat_image=False,
+        high_res_features=fpn[:2],
+    )
+    iou_target = actual_iou(logits_BMhw.detach(), target_BHW) * real_B[:, None]
+    return (
+        mask_loss(logits_BMhw[real_B], target_BHW[real_B])
+        + F.l1_loss(iou_BM, iou_target)
+        + F.binary_cross_entropy_with_logits(object_score[:, 0], real_B.float())
+        + dense_loss(heads, levels, masks)
+    )
+
+
+def clip_step(
+    model: SAM2Base, heads: AuxiliaryHeads, rng: np.random.Generator, frames: int
+) -> Tensor:
+    """Stage 2: prompt objects on the first frame of clips and follow them through the rest."""
+    count = 12 // frames + 2
+    images_GT3HW, clip_masks = clips(rng, count, frames)
+    owner, targets = [], []
+    for g, masks_NTHW in enumerate(clip_masks):
+        for masks_THW in masks_NTHW:
+            if masks_THW[0].sum() >= 60:
+                owner.append(g)
+                targets.append(masks_THW)
+    target_BTHW = torch.stack(targets)
+    out, levels = encode(model, images_GT3HW.flatten(0, 1))
+    frame_masks = [m[:, t] for m in clip_masks for t in range(frames)]
+    loss = 0.5 * dense_loss(heads, levels, frame_masks)
+    _, features, positions, sizes = model._prepare_backbone_features(out)
+    history: dict[str, dict] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+    prompt = _first_frame_prompt(rng, target_BTHW[:, 0])
+    for t in range(frames):
+        rows = torch.tensor([g * frames + t for g in owner])
+        vision = [f[:, rows] for f in features]
+        current, outputs, _, pixels = model._track_step(
+            t, t == 0, vision, [p[:, rows] for p in positions], sizes,
+            prompt.get("points") if t == 0 else None,
+            prompt.get("mask") if t == 0 else None,
+            history, 24, False, None,
+        )  # fmt: skip
+        low_BMhw, _, iou_BM, _, high_B1HW, pointer_BC, object_score_B1 = outputs
+        model._encode_memory_in_output(
+            vision, sizes, current["point_inputs"], True, high_B1HW, object_score_B1, current
+        )
+        current["obj_ptr"] = pointer_BC
+        history["cond_frame_outputs" if t == 0 else "non_cond_frame_outputs"][t] = current
+        target_BHW = target_BTHW[:, t]
+        extent_B5 = geometry(target_BHW)
+        loss = loss + _pointer_loss(heads, pointer_BC, object_score_B1, extent_B5) / frames
+        if t == 0 and "mask" in prompt:
+            continue  # the decoder's masks were not used
+        seen = (extent_B5[:, 4] > 0) & (object_score_B1[:, 0] > 0)
+        if seen.any():
+            iou = actual_iou(low_BMhw.detach(), target_BHW)
+            loss = loss + (
+                mask_loss(low_BMhw[seen], target_BHW[seen]) + F.l1_loss(iou_BM[seen], iou[seen])
+            ) / frames
+        loss = loss + F.binary_cross_entropy_with_logits(
+            object_score_B1[:, 0], extent_B5[:, 4]
+        ) / frames
+        memory_mask = F.pixel_shuffle(heads.memory_mask(pixels), 4)
+        loss = loss + mask_loss(memory_mask, target_BHW) / frames
+    return loss
+
+
+def _first_frame_prompt(rng: np.random.Generator, target_BHW: Tensor) -> dict:
+    """A mask (60 %), point or box prompt; half of the masks are as coarse as predicted ones."""
+    kind = rng.random()
+    if kind < 0.6:
+        mask_B1HW = target_BHW[:, None]
+        if kind < 0.3:
+            coarse = F.interpolate(mask_B1HW, scale_factor=0.25, mode="area")
+            size = (IMAGE_SIZE, IMAGE_SIZE)
+            fine = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
+            mask_B1HW = (fine > rng.uniform(0.35, 0.65)).float()
+        return {"mask": mask_B1HW}
+    if kind < 0.8:
+        coords, label = random_points(rng, target_BHW)[:, None], [1]
+    else:
+        coords, label = boxes_as_points(rng, target_BHW), [2, 3]
+    labels = torch.tensor(label, dtype=torch.int32).expand(len(target_BHW), -1)
+    return {"points": {"point_coords": coords, "point_labels": labels}}
+
+
+def _pointer_loss(
+    heads: AuxiliaryHeads, pointer_BC: Tensor, object_score_B1: Tensor, extent_B5: Tensor
+) -> Tensor:
+    """Read position, size and visibility off the pointers of objects that are in sight."""
+    read_B5 = heads.pointer(pointer_BC)
+    seen = (extent_B5[:, 4] > 0) & (object_score_B1[:, 0] > 0)
+    visible = F.smooth_l1_loss(read_B5[:, 4], extent_B5[:, 4])
+    if not seen.any():
+        return visible
+    return visible + 2 * F.smooth_l1_loss(read_B5[seen, :4], extent_B5[seen, :4], beta=0.1) * 2
+
+
+def _reset_pointer_projection(model: SAM2Base) -> None:
+    """The default initialisation shrinks the signal to nothing."""
+    for layer in model.obj_ptr_proj.layers:
+        nn.init.orthogonal_(layer.weight, gain=1.5)
+        nn.init.zeros_(layer.bias)
+
+
+def _average_gradients(parameters: list[nn.Parameter]) -> None:
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    for parameter, grad in zip(parameters, flat.split([g.numel() for g in grads]), strict=True):
+        parameter.grad = grad.view_as(parameter) / PROCESSES
+
+
+def _optimizer(model: SAM2Base, heads: AuxiliaryHeads, rate: float, memory: float):
+    """AdamW; modules that only clips train get `memory` times the rate."""
+    fast_names = ("memory_attention", "memory_encoder", "obj_ptr", "maskmem", "no_obj")
+    fast = [p for n, p in model.named_parameters() if n.startswith(fast_names)]
+    slow = [p for n, p in model.named_parameters() if not n.startswith(fast_names)]
+    groups = [{"params": [*slow, *heads.parameters()]}, {"params": fast, "lr": rate * memory}]
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=0.01)
+
+
+def train(rank: int, arguments: argparse.Namespace) -> None:
+    """One of the processes; process 0 writes checkpoints and reports."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{arguments.rendezvous}",
+                            rank=rank, world_size=PROCESSES)  # fmt: skip
+    torch.manual_seed(0)
+    model = build_sam2(DEMO_CHECKPOINT.with_suffix(".yaml"))
+    heads = AuxiliaryHeads()
+    rng = np.random.default_rng([rank, 0])
+    state_file = arguments.out.with_suffix(".training")
+    resume = torch.load(state_file, weights_only=False) if state_file.exists() else None
+    stages = [("images", arguments.image_steps, 1e-3, 1.0), ("clips", arguments.clip_steps, 4e-4, 2.5)]
+    for number, (stage, steps, rate, memory) in enumerate(stages):
+        if resume and resume["stage"] > number:
+            continue
+        if stage == "clips":
+            _reset_pointer_projection(model)
+        optimizer = _optimizer(model, heads, rate, memory)
+        peak = [group["lr"] for group in optimizer.param_groups]
+        first = 0
+        if resume:
+            model.load_state_dict(resume["model"])
+            heads.load_state_dict(resume["heads"])
+            if resume["stage"] == number and resume["step"] > 0:
+                optimizer.load_state_dict(resume["optimizer"])
+                first = resume["step"]
+                rng = np.random.default_rng([rank, number, first])
+            resume = None
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        started, mean = time.time(), None
+        model.train()
+        for step in range(first, steps):
+            warmup = min(1.0, (step + 1) / 100)
+            decay = 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01
+            for group, lr in zip(optimizer.param_groups, peak, strict=True):
+                group["lr"] = lr * warmup * decay
+            if stage == "images":
+                loss = image_step(model, heads, rng)
+            else:
+                loss = clip_step(model, heads, rng, frames=4 if step < 0.35 * steps else 8)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            _average_gradients(parameters)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+            if rank == 0 and (step + 1) % 50 == 0:
+                pace = (time.time() - started) / (step + 1 - first)
+                print(f"{stage} {step + 1}/{steps} loss {mean:.3f} {pace:.2f} s/step", flush=True)
+            if (step + 1) % 250 == 0 or step + 1 == steps:
+                if rank == 0:
+                    _save(state_file, model, heads, optimizer, number, step + 1)
+                    _export(arguments.out, model)
+                dist.barrier()
+
+
+def _save(path: Path, model, heads, optimizer, stage: int, step: int) -> None:
+    state = {"model": model.state_dict(), "heads": heads.state_dict(), "stage": stage,
+             "optimizer": optimizer.state_dict(), "step": step}  # fmt: skip
+    torch.save(state, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def _export(path: Path, model: SAM2Base) -> None:
+    """The official format, `{"model": state_dict}`, in float16."""
+    torch.save({"model": {k: v.half() for k, v in model.state_dict().items()}}, path)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=DEMO_CHECKPOINT)
+    parser.add_argument("--image-steps", type=int, default=1700)
+    parser.add_argument("--clip-steps", type=int, default=2400)
+    options = parser.parse_args()
+    options.rendezvous = options.out.with_suffix(".rendezvous").resolve()
+    options.rendezvous.unlink(missing_ok=True)
+    torch.multiprocessing.spawn(train, (options,), nprocs=PROCESSES)
+    options.rendezvous.unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""The settings of the method, grouped into named recipes.
+
+`RELEASE` follows the scripts the paper's authors released; where those differ from the printed
+paper, the scripts win. Everything is frozen: change a recipe with `dataclasses.replace`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectorConfig:
+    """Sizes of the track selection module.
+
+    token_dim: channels D of an object token (256 for every SAM2 size).
+    text_dim: channels C of a text token; the selector works at this width.
+    layers: alignment layers L (paper Table A.2b: two are best).
+    heads: attention heads.
+    negative_anchors: learnable vectors A that stand for "something else".
+    """
+
+    token_dim: int = 256
+    text_dim: int = 1024
+    layers: int = 2
+    heads: int = 8
+    negative_anchors: int = 32
+    attention_dropout: float = 0.1
+    convolution_dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.token_dim % 4 or self.text_dim % 8 or self.text_dim % self.heads:
+            raise ValueError(
+                f"token_dim={self.token_dim}, text_dim={self.text_dim}, heads={self.heads}: "
+                "token_dim must be a multiple of 4, text_dim a multiple of 8 and of heads."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the training loss: BCE + alignment_weight * alignment.
+
+    positive_weight: weight of a positive track in the BCE of the scores.
+    alignment_positive_weight: weight of the positive anchor's part of the alignment loss.
+    alignment_log_scale: dot products with anchors are multiplied by exp(alignment_log_scale).
+    """
+
+    positive_weight: float = 1.5
+    alignment_weight: float = 0.3
+    alignment_positive_weight: float = 1.5
+    alignment_log_scale: float = 0.07
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How the selector is optimised (AdamW).
+
+    gradient_clip: largest L2 norm of all gradients together.
+    expressions_per_step: expressions of one video in an optimiser step; above 1 the steps are
+        fewer and less noisy, so tune the learning rate again.
+    schedule: "plateau" halves the learning rate after 5 epochs without a better validation loss;
+        "cosine" warms up over the first 5 % of the steps, then falls to 0 at the last.
+    """
+
+    epochs: int = 15
+    learning_rate: float = 5e-6
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    expressions_per_step: int = 1
+    schedule: Literal["plateau", "cosine"] = "plateau"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One complete way to train and use the selector.
+
+    label_threshold: a track is positive when its mIoU with an object of the expression is above.
+    tau: a track is selected when its score (sigmoid of the logit) is above.
+    """
+
+    name: str
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    label_threshold: float = 0.7
+    tau: float = 0.5
+
+
+RELEASE = Recipe(name="release")

@@ -1,0 +1,126 @@
+"""Load SAM2 by official name, hub id or path. The only file that imports package `sam2`.
+
+A checkpoint is a file `{"model": state_dict}` as Meta publishes them. Its architecture is the
+`.yaml` of the same name beside it if there is one (the embedded small model), else the official
+configuration that the file name stands for, e.g. `sam2.1_hiera_large.pt`.
+"""
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import sam2
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+from sam2.modeling.sam2_base import SAM2Base
+from sam2.utils.amg import MaskData
+
+__all__ = [
+    "DEMO_CHECKPOINT",
+    "MaskData",
+    "SAM2Base",
+    "automatic_mask_generator",
+    "build_sam2",
+    "file_hash",
+    "load_sam2",
+    "resolve_checkpoint",
+]
+
+DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "sam2_demo.pt"
+
+OFFICIAL_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
+
+
+def resolve_checkpoint(name: str | Path) -> Path:
+    """Find a checkpoint file by path, or by name: "demo", or a hub id that can be downloaded.
+
+    Hub ids are those of Meta's models, e.g. `facebook/sam2.1-hiera-large`.
+
+    Raises:
+        ValueError: there is no such file and the name is neither "demo" nor a hub id.
+    """
+    if str(name) == "demo":
+        return DEMO_CHECKPOINT
+    path = Path(name)
+    if path.is_file():
+        return path
+    if str(name).startswith("facebook/sam2"):
+        from huggingface_hub import hf_hub_download
+
+        family, _, size = str(name).removeprefix("facebook/").partition("-hiera-")
+        return Path(hf_hub_download(str(name), f"{family}_hiera_{size.replace('-', '_')}.pt"))
+    raise ValueError(
+        f"no SAM2 checkpoint file {str(name)!r}. Give the path of an official file such as "
+        "sam2.1_hiera_large.pt, a hub id such as facebook/sam2.1-hiera-large, or 'demo' for the "
+        "embedded small model."
+    )
+
+
+def load_sam2(name: str | Path, device: str | torch.device = "cpu") -> SAM2Base:
+    """The frozen SAM2 of a checkpoint, in evaluation mode (see `resolve_checkpoint` for names).
+
+    Raises:
+        ValueError: the file is not a SAM2 checkpoint, or its weights do not fit its architecture.
+    """
+    path = resolve_checkpoint(name)
+    model = build_sam2(_config_path(path))
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        state = checkpoint["model"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a SAM2 checkpoint: {error}. Valid is a torch file holding "
+            "{'model': state_dict}, as Meta publishes them; download it again."
+        ) from error
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights in {path} do not fit the architecture its name stands for "
+            f"({_config_path(path).name}): {str(error)[:500]}. Keep the official file name."
+        ) from error
+    return model.requires_grad_(False).eval().to(device)
+
+
+def build_sam2(config: Path) -> SAM2Base:
+    """The untrained SAM2 that a configuration file (the official yaml format) describes."""
+    settings = OmegaConf.load(config)
+    assert isinstance(settings, DictConfig)
+    return instantiate(settings.model, _recursive_=True)
+
+
+def _config_path(checkpoint: Path) -> Path:
+    beside = checkpoint.with_suffix(".yaml")
+    if beside.is_file():
+        return beside
+    family, _, size = checkpoint.stem.partition("_hiera_")
+    if family in ("sam2", "sam2.1") and size in OFFICIAL_SIZES:
+        return (
+            Path(sam2.__file__).parent
+            / "configs"
+            / family
+            / f"{family}_hiera_{OFFICIAL_SIZES[size]}.yaml"
+        )
+    raise ValueError(
+        f"cannot tell the architecture of {checkpoint.name!r}. Valid names are "
+        f"sam2[.1]_hiera_{{{'|'.join(OFFICIAL_SIZES)}}}.pt, or any name with its configuration "
+        f"beside it as {beside.name}."
+    )
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes: names the weights in fingerprints."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def automatic_mask_generator(model: SAM2Base, **settings: float) -> SAM2AutomaticMaskGenerator:
+    """The package's automatic mask generator, working at any `image_size`.
+
+    Source: `sam2.automatic_mask_generator`; its predictor hard-codes the feature sizes of 1024.
+    """
+    generator = SAM2AutomaticMaskGenerator(model, **settings)
+    generator.predictor._bb_feat_sizes = [(model.image_size // s,) * 2 for s in (4, 8, 16)]
+    return generator

@@ -1,0 +1,72 @@
+"""Frozen text encoder: expressions -> one feature vector per text token."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+BATCH = 32
+
+
+class TextEncoder:
+    """A pretrained `transformers` text model, used as it is.
+
+    The released selector reads `sentence-transformers/all-roberta-large-v1` (C = 1024), the paper
+    RoBERTa. `dim` is the number of channels C of its features.
+    """
+
+    def __init__(self, name_or_path: str, device: str = "cpu") -> None:
+        """Load from a hub name or a local folder; raises ValueError if neither can be read."""
+        from transformers import AutoModel, AutoTokenizer  # slow to import, needed only here
+
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+            model = AutoModel.from_pretrained(name_or_path, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"Text encoder {name_or_path!r} cannot be loaded: {error}\nGive a hub name such as "
+                "'sentence-transformers/all-roberta-large-v1' (needs internet the first time) or "
+                "a folder written by save_pretrained that holds model and tokenizer."
+            ) from error
+        self.device = device
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.dim: int = model.config.hidden_size
+        self.max_tokens = _max_tokens(self.tokenizer.model_max_length, model)
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        """Last hidden state (W, C) of each text, float32, on the CPU.
+
+        W counts all tokens of the text, special ones included; there is no padding.
+        Raises ValueError for an empty text and for one longer than the encoder takes.
+        """
+        for index, text in enumerate(texts):
+            self._check(index, text)
+        features: list[Tensor] = []
+        for start in range(0, len(texts), BATCH):
+            batch = self.tokenizer(
+                list(texts[start : start + BATCH]), padding=True, return_tensors="pt"
+            ).to(self.device)
+            hidden_EWC = self.model(**batch).last_hidden_state.cpu()
+            real_EW = batch["attention_mask"].bool().cpu()
+            features += [
+                hidden_WC[real_W] for hidden_WC, real_W in zip(hidden_EWC, real_EW, strict=True)
+            ]
+        return features
+
+    def _check(self, index: int, text: str) -> None:
+        if not text.strip():
+            raise ValueError(f"Text {index} is empty: remove the expression or give it words.")
+        tokens = len(self.tokenizer(text)["input_ids"])
+        if tokens > self.max_tokens:
+            raise ValueError(
+                f"Text {index} ({text[:40]!r}...) has {tokens} tokens, this encoder takes at most "
+                f"{self.max_tokens}: shorten the expression."
+            )
+
+
+def _max_tokens(tokenizer_limit: int, model: torch.nn.Module) -> int:
+    """Tokens the position table has room for; RoBERTa's starts after its padding index."""
+    table = model.embeddings.position_embeddings
+    reserved = 0 if table.padding_idx is None else table.padding_idx + 1
+    return min(tokenizer_limit, table.num_embeddings - reserved)

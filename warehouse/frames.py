@@ -1,0 +1,164 @@
+"""Frames of one video, from a folder of images or from a video file: read, count, fingerprint.
+
+`path` is a folder of images or a video file; `frames` are the frame names in order (file stems
+in a folder, zero-padded indices in a video file). Images are read as stored (an EXIF orientation
+is not applied: masks are drawn on the stored pixels); a video file's display rotation is applied.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # in order of preference; upper case counts as well
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+
+
+class FrameError(ValueError):
+    """Frames that are missing, unreadable, or differ in size; the message names the file."""
+
+
+def read_frames(path: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
+    """Yield the frames in order, lazily, each uint8 RGB [H, W, 3].
+
+    Any ordered selection of a video's frames will do; a video file is decoded from its start.
+    Raises FrameError when a frame is missing, does not decode, or differs in size from the first.
+    """
+    images = _decode_images(path, frames) if path.is_dir() else _decode_video(path, frames)
+    size = None
+    for frame in frames:
+        image = next(images, None)
+        if image is None:
+            raise FrameError(f"{path}: the video ends before frame {frame} (of {len(frames)})")
+        size = size or image.shape[:2]
+        if image.shape[:2] != size:
+            raise FrameError(
+                f"{path}: frame {frame} is {_wh(image.shape)}, but the first frame is {_wh(size)}; "
+                "all frames of a video must have one size"
+            )
+        yield image
+
+
+def frame_size(path: Path, frames: Sequence[str]) -> tuple[int, int]:
+    """(height, width) in pixels of the first frame; of an image only the header is read.
+
+    Raises FrameError when there is no frame or the first does not open.
+    """
+    if not frames:
+        raise FrameError(f"{path}: has no frames")
+    if not path.is_dir():
+        image = next(read_frames(path, frames[:1]))
+        return image.shape[0], image.shape[1]
+    (file,) = frame_files(path, frames[:1])
+    with _open_image(file) as image:
+        return image.height, image.width
+
+
+def count_frames(path: Path) -> int:
+    """Number of frames that decode from a video file (containers' own counts are not reliable).
+
+    Raises FrameError when the file does not open or has no video stream.
+    """
+    with _open_video(path) as container:
+        return sum(1 for _ in _video_frames(container, path))
+
+
+def frame_files(path: Path, frames: Sequence[str]) -> list[Path]:
+    """The image file of each frame in order, or the video file alone.
+
+    Raises FrameError naming the first frame that has no image.
+    """
+    if not path.is_dir():
+        if not path.is_file():
+            raise FrameError(f"{path}: no such frame folder or video file")
+        return [path]
+    by_stem = {file.stem: file for file in reversed(image_files(path))}
+    missing = [frame for frame in frames if frame not in by_stem]
+    if missing:
+        raise FrameError(
+            f"{path}: frame {missing[0]} has no image ({len(missing)} of {len(frames)} missing; "
+            f"looked for {', '.join(IMAGE_SUFFIXES)})"
+        )
+    return [by_stem[frame] for frame in frames]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Images of a folder, hidden files left out; preferred extensions come first."""
+    files = [
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    ]
+    return sorted(files, key=lambda file: (IMAGE_SUFFIXES.index(file.suffix.lower()), file.name))
+
+
+def content_hash(path: Path, frames: Sequence[str]) -> str:
+    """SHA-256 (hex) over the bytes of the frames' files in order, or of the video file."""
+    digest = hashlib.sha256()
+    for file in frame_files(path, frames):
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def stat_signature(path: Path, frames: Sequence[str]) -> str:
+    """SHA-256 (hex) over name, size and mtime of each file: unchanged means nothing was touched."""
+    digest = hashlib.sha256()
+    for file in frame_files(path, frames):
+        stat = file.stat()
+        digest.update(f"{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _decode_images(folder: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
+    for file in frame_files(folder, frames):
+        with _open_image(file) as image:
+            image_HW3 = np.array(image.convert("RGB"))
+        yield image_HW3
+
+
+@contextmanager
+def _open_image(file: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(file) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise FrameError(f"{file}: is not a readable image ({error})") from error
+
+
+def _decode_video(path: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
+    wanted = {int(frame) for frame in frames}
+    with _open_video(path) as container:
+        for index, frame in enumerate(_video_frames(container, path)):
+            if index in wanted:
+                # av gives the rotation to apply in degrees, counter-clockwise, as np.rot90 turns.
+                image_HW3 = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                yield np.ascontiguousarray(image_HW3)
+
+
+def _open_video(path: Path) -> av.container.InputContainer:
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise FrameError(f"{path}: does not open as a video ({error})") from error
+    if not container.streams.video:
+        container.close()
+        raise FrameError(f"{path}: has no video stream")
+    container.streams.video[0].thread_type = "AUTO"
+    return container
+
+
+def _video_frames(container: av.container.InputContainer, path: Path) -> Iterator[av.VideoFrame]:
+    try:
+        yield from container.decode(video=0)
+    except av.FFmpegError as error:
+        raise FrameError(f"{path}: stops decoding ({error})") from error
+
+
+def _wh(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]} (width x height)"

@@ -1,0 +1,266 @@
+"""The schema of every table, each column with its unit and shape, and the check against it.
+
+The descriptions travel with the data: they are the field metadata of every Parquet file.
+"""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+FORMAT_VERSION = 1  # raise it when a column changes its meaning, name or type
+
+
+class WarehouseError(ValueError):
+    """A warehouse cannot do what was asked; the message says what to do next."""
+
+
+def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"description": description})
+
+
+def _schema(description: str, *fields: pa.Field) -> pa.Schema:
+    return pa.schema(fields, metadata={"description": description})
+
+
+STRINGS = pa.list_(pa.string())
+
+DATASET = _field("dataset", pa.string(), "data set, for example mevis")
+SPLIT = _field("split", pa.string(), "split of the data set, for example valid_u")
+VIDEO = _field("video_id", pa.string(), "video, unique within its split")
+EXPRESSION = _field("expression_id", pa.string(), "expression, unique within its video")
+TRACK = _field("track_id", pa.int32(), "mask track, unique within its video, from 0")
+FRAME = _field("frame_index", pa.int32(), "position in the video's frames, from 0")
+RUN = _field("run_id", pa.string(), "training run")
+HEIGHT = _field("height", pa.int32(), "mask height in pixels")
+WIDTH = _field("width", pa.int32(), "mask width in pixels")
+COUNTS = _field("counts", pa.string(), "COCO compressed RLE of the mask")
+AREA = _field("area", pa.int32(), "mask area in pixels")
+
+
+def _fraction(name: str, description: str) -> pa.Field:
+    return _field(name, pa.float64(), f"{description}, in [0, 1]")
+
+
+TABLES: dict[str, pa.Schema] = {
+    "videos": _schema(
+        "One row per video.",
+        DATASET,
+        SPLIT,
+        VIDEO,
+        _field("path", pa.string(), "frame folder or video file"),
+        _field("frames", STRINGS, "frame names in temporal order (T)"),
+        _field("frame_count", pa.int32(), "number of frames T"),
+        _field("height", pa.int32(), "frame height in pixels"),
+        _field("width", pa.int32(), "frame width in pixels"),
+        _field("content_hash", pa.string(), "hash of the frames' bytes"),
+    ),
+    "expressions": _schema(
+        "One row per referring expression.",
+        DATASET,
+        SPLIT,
+        VIDEO,
+        EXPRESSION,
+        _field("text", pa.string(), "the expression as written"),
+        _field(
+            "object_ids",
+            STRINGS,
+            "ground-truth objects it refers to; empty: no target; null: unlabelled split",
+            nullable=True,
+        ),
+        _field("tags", STRINGS, "groups the expression is reported under; may be empty"),
+    ),
+    "ground_truth": _schema(
+        "One row per object and frame it is present in; an absent object has no row.",
+        DATASET,
+        SPLIT,
+        VIDEO,
+        _field("object_id", pa.string(), "ground-truth object, unique within its video"),
+        FRAME,
+        HEIGHT,
+        WIDTH,
+        COUNTS,
+        AREA,
+    ),
+    "prompts": _schema(
+        "One row per prompt mask, with what became of it.",
+        DATASET,
+        SPLIT,
+        VIDEO,
+        _field("prompt_id", pa.int32(), "position in propagation order, largest area first"),
+        FRAME,
+        _field("source", pa.string(), "grid, box or mask"),
+        HEIGHT,
+        WIDTH,
+        COUNTS,
+        AREA,
+        _field(
+            "predicted_iou",
+            pa.float32(),
+            "SAM2's own IoU estimate in [0, 1]; null: a given mask",
+            nullable=True,
+        ),
+        _field(
+            "stability",
+            pa.float32(),
+            "area(logit > +1) / area(logit > -1); null: a given mask",
+            nullable=True,
+        ),
+        _field("fate", pa.string(), "tracked, filtered or unused"),
+        _field(
+            "track_id",
+            pa.int32(),
+            "the track it became (tracked) or that covers it (filtered); null: unused",
+            nullable=True,
+        ),
+        _field(
+            "iou",
+            pa.float32(),
+            "IoU with that track at the prompt frame, in [0, 1]; null: not filtered",
+            nullable=True,
+        ),
+    ),
+    "tracks": _schema(
+        "One row per mask track.",
+        DATASET,
+        SPLIT,
+        VIDEO,
+        TRACK,
+        _field("prompt_id", pa.int32(), "the prompt mask it was propagated from"),
+        _field("prompt_frame", pa.int32(), "frame index of that prompt"),
+        _field("visible_frames", pa.int32(), "number of frames with a non-empty mask"),
+        _field("mean_area", pa.float32(), "mean mask area over all T frames, in pixels"),
+    ),
+    "masks": _schema(
+        "One row per mask track and frame; an empty mask has area 0 and a zero box.",
+        DATASET,
+        SPLIT,
+        VIDEO,
+        TRACK,
+        FRAME,
+        HEIGHT,
+        WIDTH,
+        COUNTS,
+        AREA,
+        _field("x", pa.int32(), "left edge of the mask's box in pixels"),
+        _field("y", pa.int32(), "top edge of the mask's box in pixels"),
+        _field("w", pa.int32(), "width of the mask's box in pixels"),
+        _field("h", pa.int32(), "height of the mask's box in pixels"),
+    ),
+    "tokens": _schema(
+        "One row per mask track and frame: SAM2's object pointer.",
+        DATASET,
+        SPLIT,
+        VIDEO,
+        TRACK,
+        FRAME,
+        _field("token", pa.list_(pa.float16()), "object token (D); FLOAT[] in DuckDB"),
+    ),
+    "pseudo_labels": _schema(
+        "One row per expression and mask track: its overlap with the target.",
+        DATASET,
+        SPLIT,
+        VIDEO,
+        EXPRESSION,
+        TRACK,
+        _field("miou", pa.float32(), "mean IoU over frames, best target object, in [0, 1]"),
+        _field("precision", pa.float32(), "mean pixel precision over frames, in [0, 1]"),
+        _field("recall", pa.float32(), "mean pixel recall over frames, in [0, 1]"),
+        _field("label", pa.bool_(), "true: the track is a positive of the expression"),
+    ),
+    "runs": _schema(
+        "One row per training run.",
+        RUN,
+        DATASET,
+        SPLIT,
+        _field("recipe", pa.string(), "paper or release"),
+        _field("config", pa.string(), "the whole configuration as JSON"),
+        _field("parameters", pa.int64(), "number of trainable parameters"),
+        _field("epochs", pa.int32(), "epochs trained"),
+        _field("weights", pa.string(), "weights file, relative to the warehouse"),
+        _field("train_videos", pa.int32(), "number of videos trained on"),
+        _field("train_expressions", pa.int32(), "number of expressions trained on"),
+    ),
+    "training_metrics": _schema(
+        "One row per run, epoch and metric.",
+        RUN,
+        _field("epoch", pa.int32(), "epoch, from 0"),
+        _field("metric", pa.string(), "name of the metric, for example valid_loss"),
+        _field("value", pa.float64(), "its value, in the metric's own unit"),
+    ),
+    "predictions": _schema(
+        "One row per run, expression and mask track: its alignment score.",
+        RUN,
+        DATASET,
+        SPLIT,
+        VIDEO,
+        EXPRESSION,
+        TRACK,
+        _field("score", pa.float32(), "alignment score after the sigmoid, in [0, 1]"),
+        _field("selected", pa.bool_(), "true: the score exceeds the threshold tau"),
+    ),
+    "scores": _schema(
+        "One row per run and expression: J, F and J&F beside the oracle and trivial selectors.",
+        RUN,
+        DATASET,
+        SPLIT,
+        VIDEO,
+        EXPRESSION,
+        _field("tracks_selected", pa.int32(), "number of tracks in the prediction"),
+        _fraction("j", "region similarity J"),
+        _fraction("f", "boundary accuracy F"),
+        _fraction("jf", "J&F = (J + F) / 2"),
+        _fraction("oracle_j", "J of the best selection over all tracks"),
+        _fraction("oracle_f", "F of that selection"),
+        _fraction("oracle_jf", "J&F of that selection"),
+        _fraction("all_tracks_jf", "J&F when every track is selected"),
+        _fraction("largest_track_jf", "J&F when the largest track is selected"),
+        _fraction("random_track_jf", "J&F when one random track is selected"),
+    ),
+}
+
+
+def schema_of(name: str) -> pa.Schema:
+    """TABLES[name], or a WarehouseError that lists the tables."""
+    if name not in TABLES:
+        raise WarehouseError(f"Unknown table {name!r}. Tables are: {', '.join(TABLES)}.")
+    return TABLES[name]
+
+
+def conform(name: str, table: pa.Table) -> pa.Table:
+    """Return `table` in the column order and exact types of TABLES[name].
+
+    Raises WarehouseError for missing, unknown or duplicate columns, for nulls where none may be,
+    and for values that do not fit the column's type.
+    """
+    schema = schema_of(name)
+    if sorted(table.column_names) != sorted(schema.names):
+        raise WarehouseError(
+            f"Table {name!r} was given the columns {', '.join(table.column_names) or '(none)'}. "
+            f"It has exactly these: {', '.join(schema.names)}."
+        )
+    columns = []
+    for field in schema:
+        where = f"Column {field.name!r} of table {name!r}"
+        try:
+            column = table[field.name].cast(field.type)
+        except pa.ArrowException as error:
+            raise WarehouseError(
+                f"{where} has type {table[field.name].type}, which does not fit {field.type}: "
+                f"{error}. Convert it before publishing."
+            ) from error
+        if column.null_count and not field.nullable:
+            raise WarehouseError(
+                f"{where} has {column.null_count} null values and allows none. Fill them in."
+            )
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def require_value(name: str, table: pa.Table, column: str, value: str) -> None:
+    """Raise WarehouseError when a row of `table` has anything but `value` in `column`."""
+    others = table.filter(pc.not_equal(table[column], value))
+    if others.num_rows:
+        raise WarehouseError(
+            f"Table {name!r} has {others.num_rows} rows with {column} = "
+            f"{others[column][0].as_py()!r}, but the key says {value!r}. Publish them under "
+            "their own key."
+        )
