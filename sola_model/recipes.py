@@ -4,8 +4,40 @@
 paper, the scripts win. Everything is frozen: change a recipe with `dataclasses.replace`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridPrompts:
+    """Prompt masks from a grid of points; the thresholds are SAM2's automatic mask generator's.
+
+    stride: every how many frames there is a prompt frame.
+    part_overlap: a mask with more of its area inside a larger one of its frame is dropped.
+    """
+
+    stride: int = 4
+    points_per_side: int = 32
+    predicted_iou: float = 0.8
+    stability: float = 0.95
+    box_nms: float = 0.7
+    part_overlap: float = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """How mask tracks are made.
+
+    duplicate_iou: a prompt is filtered when a track covers it, at its frame, by more than this.
+    max_tracks: propagation stops at this many tracks.
+    batch: prompts of one frame that are propagated together (half for more than 200 frames);
+        part of the method, since there is no duplicate check inside a batch.
+    """
+
+    grid: GridPrompts = field(default_factory=GridPrompts)
+    duplicate_iou: float = 0.7
+    max_tracks: int = 64
+    batch: int = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,16 +101,29 @@ class TrainingConfig:
     schedule: Literal["plateau", "cosine"] = "plateau"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.schedule not in ("plateau", "cosine"):
+            raise ValueError(f"schedule={self.schedule!r}: choose 'plateau' or 'cosine'.")
+        if self.epochs < 1 or self.expressions_per_step < 1:
+            raise ValueError(
+                f"epochs={self.epochs}, expressions_per_step={self.expressions_per_step}: "
+                "both must be at least 1."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One complete way to train and use the selector.
+    """One complete way to extract tracks and to train and use the selector.
 
+    sam2, text_encoder: checkpoint path, hub id, or "demo" for the embedded small models.
     label_threshold: a track is positive when its mIoU with an object of the expression is above.
     tau: a track is selected when its score (sigmoid of the logit) is above.
     """
 
     name: str
+    sam2: str = "facebook/sam2-hiera-large"
+    text_encoder: str = "sentence-transformers/all-roberta-large-v1"
+    extraction: Extraction = field(default_factory=Extraction)
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -87,3 +132,27 @@ class Recipe:
 
 
 RELEASE = Recipe(name="release")
+
+# The release's method at the size of the embedded models and data: all expressions of a video in
+# a step, so fewer and larger steps.
+DEMO = Recipe(
+    name="demo",
+    sam2="demo",
+    text_encoder="demo",
+    extraction=Extraction(
+        grid=GridPrompts(points_per_side=8, predicted_iou=0.6, stability=0.7), max_tracks=16
+    ),
+    selector=SelectorConfig(token_dim=64, text_dim=128),
+    training=TrainingConfig(
+        epochs=40, learning_rate=1e-3, expressions_per_step=16, schedule="cosine"
+    ),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (RELEASE, DEMO)}
+
+
+def recipe_by_name(name: str, sam2: str | None = None) -> Recipe:
+    """One of `RECIPES`, with another SAM2 checkpoint if given; raises ValueError for other names."""
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}; valid are: {', '.join(RECIPES)}")
+    return replace(RECIPES[name], sam2=sam2) if sam2 else RECIPES[name]

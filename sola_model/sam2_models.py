@@ -15,13 +15,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 from sam2.modeling.sam2_base import SAM2Base
-from sam2.utils.amg import MaskData
 
 __all__ = [
     "DEMO_CHECKPOINT",
-    "MaskData",
+    "SAM2AutomaticMaskGenerator",
     "SAM2Base",
-    "automatic_mask_generator",
     "build_sam2",
     "file_hash",
     "load_sam2",
@@ -85,10 +83,24 @@ def load_sam2(name: str | Path, device: str | torch.device = "cpu") -> SAM2Base:
 
 
 def build_sam2(config: Path) -> SAM2Base:
-    """The untrained SAM2 that a configuration file (the official yaml format) describes."""
+    """The untrained SAM2 that a configuration file (the official yaml format) describes.
+
+    With the settings that the package's builders add (`sam2.build_sam`), but for `fill_hole_area`,
+    which acts on CUDA only and so would make CPU and GPU differ.
+    """
     settings = OmegaConf.load(config)
     assert isinstance(settings, DictConfig)
-    return instantiate(settings.model, _recursive_=True)
+    stability = {
+        "dynamic_multimask_via_stability": True,
+        "dynamic_multimask_stability_delta": 0.05,
+        "dynamic_multimask_stability_thresh": 0.98,
+    }
+    return instantiate(
+        settings.model,
+        sam_mask_decoder_extra_args=stability,
+        binarize_mask_from_pts_for_mem_enc=True,
+        _recursive_=True,
+    )
 
 
 def _config_path(checkpoint: Path) -> Path:
@@ -114,13 +126,3 @@ def file_hash(path: Path) -> str:
     """sha256 of a file's bytes: names the weights in fingerprints."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def automatic_mask_generator(model: SAM2Base, **settings: float) -> SAM2AutomaticMaskGenerator:
-    """The package's automatic mask generator, working at any `image_size`.
-
-    Source: `sam2.automatic_mask_generator`; its predictor hard-codes the feature sizes of 1024.
-    """
-    generator = SAM2AutomaticMaskGenerator(model, **settings)
-    generator.predictor._bb_feat_sizes = [(model.image_size // s,) * 2 for s in (4, 8, 16)]
-    return generator

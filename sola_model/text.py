@@ -1,11 +1,25 @@
 """Frozen text encoder: expressions -> one feature vector per text token."""
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 BATCH = 32
+DEMO_TEXT_ENCODER = Path(__file__).parent / "demo" / "roberta"
+
+
+def text_encoder_identity(name_or_path: str) -> str:
+    """What names an encoder in fingerprints: the hash of a local folder's files, else its name."""
+    folder = DEMO_TEXT_ENCODER if name_or_path == "demo" else Path(name_or_path)
+    if not folder.is_dir():
+        return name_or_path
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 class TextEncoder:
@@ -16,12 +30,16 @@ class TextEncoder:
     """
 
     def __init__(self, name_or_path: str, device: str = "cpu") -> None:
-        """Load from a hub name or a local folder; raises ValueError if neither can be read."""
+        """Load from a hub name, a local folder or "demo", the embedded small RoBERTa.
+
+        Raises ValueError if it cannot be read.
+        """
         from transformers import AutoModel, AutoTokenizer  # slow to import, needed only here
 
+        source = str(DEMO_TEXT_ENCODER) if name_or_path == "demo" else name_or_path
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-            model = AutoModel.from_pretrained(name_or_path, dtype=torch.float32)
+            self.tokenizer = AutoTokenizer.from_pretrained(source)
+            model = AutoModel.from_pretrained(source, dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"Text encoder {name_or_path!r} cannot be loaded: {error}\nGive a hub name such as "

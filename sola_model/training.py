@@ -159,20 +159,20 @@ class _Run:
     def _validate(self, videos: list[TrainingVideo]) -> dict[str, float]:
         self.selector.eval()
         sums_3 = torch.zeros(3, dtype=torch.float64)
-        hits = selected_and_positive = 0
+        hits = selected_plus_positive = 0
         for video in videos:
             for expressions in torch.arange(len(video.texts)).split(VALIDATION_EXPRESSIONS):
                 losses, logits_EN, labels_EN = self._losses(video, expressions.tolist())
                 sums_3 += len(expressions) * _as_row(losses)
                 selected_EN, positive_EN = logits_EN.sigmoid() > self.recipe.tau, labels_EN > 0
                 hits += int((selected_EN & positive_EN).sum())
-                selected_and_positive += int(selected_EN.sum() + positive_EN.sum())
+                selected_plus_positive += int(selected_EN.sum() + positive_EN.sum())
         loss, bce, alignment = (sums_3 / sum(len(v.texts) for v in videos)).tolist()
         return {
             "validation_loss": loss,
             "validation_bce": bce,
             "validation_alignment": alignment,
-            "validation_f1": 2 * hits / selected_and_positive if selected_and_positive else 1.0,
+            "validation_f1": 2 * hits / selected_plus_positive if selected_plus_positive else 1.0,
         }
 
     def _losses(
@@ -228,7 +228,7 @@ def epoch_order(
 ) -> list[tuple[int, list[int]]]:
     """The steps of one epoch: (video index, expression indices), shuffled by `seed` alone.
 
-    expressions: number of expressions of each video.
+    expressions: number of expressions of each video, at least 1.
     """
     generator = torch.Generator().manual_seed(seed)
     steps = [

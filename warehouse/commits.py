@@ -95,7 +95,7 @@ def tables_of(stage: str) -> tuple[str, ...]:
 
 def file_safe(text: str) -> str:
     """`text` as part of a file name: no separators, dots, quotes or glob characters."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:60]
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:30]
 
 
 class CommitLog:
@@ -107,9 +107,9 @@ class CommitLog:
 
     def of_key(self, stage: str, key: Key) -> list[Record]:
         """The records of one key, oldest first."""
-        return self.by_key(stage).get(_label(key), [])
+        return self.by_key(stage, prefix=f"{_label(key)}.").get(_label(key), [])
 
-    def by_key(self, stage: str) -> dict[str, list[Record]]:
+    def by_key(self, stage: str, prefix: str = "") -> dict[str, list[Record]]:
         """The records of each key (by its label), oldest first; other files are passed over."""
         tables_of(stage)
         try:
@@ -118,7 +118,7 @@ class CommitLog:
             return {}
         records: dict[str, list[Record]] = {}
         for name in names:
-            if match := FILE_NAME.fullmatch(name):
+            if name.startswith(prefix) and (match := FILE_NAME.fullmatch(name)):
                 label, generation, fingerprint, status = match.groups()
                 record = Record(int(generation), fingerprint, status == "done", name)
                 records.setdefault(label, []).append(record)

@@ -14,8 +14,8 @@ TINY = Recipe(
     loss=LossConfig(),
     training=TrainingConfig(epochs=4, learning_rate=1e-3, expressions_per_step=2),
 )
-GOLDEN_TRAIN = [0.0]
-GOLDEN_VALIDATION = [0.0]
+GOLDEN_TRAIN = [1.901177, 2.136386, 1.712652]  # 30 steps, torch 2.15.0
+GOLDEN_VALIDATION = [1.607771, 1.559199, 1.510751]
 
 
 def with_training(**changes) -> Recipe:
@@ -49,7 +49,8 @@ def make_videos(count: int, seed: int, tracks: int = 4, expressions: int = 3):
 
 
 def test_loss_curve_is_the_recorded_one(tmp_path):
-    _, metrics = train_selector(make_videos(5, 0), make_videos(2, 1), TINY, tmp_path / "c.pt")
+    recipe = with_training(epochs=3, learning_rate=2e-4)
+    _, metrics = train_selector(make_videos(5, 0), make_videos(2, 1), recipe, tmp_path / "c.pt")
     train = [m.train_loss for m in metrics]
     validation = [m.validation_loss for m in metrics]
     assert train == pytest.approx(GOLDEN_TRAIN, abs=1e-4)
@@ -85,12 +86,16 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path, schedule):
 
 
 def test_selector_learns_a_toy_task(tmp_path):
-    recipe = with_training(epochs=40, learning_rate=3e-3, schedule="cosine")
+    recipe = with_training(epochs=15, learning_rate=1e-2, expressions_per_step=8, schedule="cosine")
+    no_dropout = replace(TINY.selector, attention_dropout=0.0, convolution_dropout=0.0)
     selector, metrics = train_selector(
-        make_videos(30, 0), make_videos(10, 1), recipe, tmp_path / "c.pt"
+        make_videos(10, 0, expressions=8),
+        make_videos(5, 1, expressions=8),
+        replace(recipe, selector=no_dropout),
+        tmp_path / "c.pt",
     )
-    assert metrics[0].validation_f1 < 0.6
-    assert metrics[-1].validation_f1 > 0.85
+    assert metrics[0].validation_f1 < 0.5  # selecting every track would give 0.4
+    assert metrics[-1].validation_f1 > 0.9
     assert not selector.training
 
 
@@ -108,9 +113,9 @@ def test_schedules(tmp_path):
     rates = [m.learning_rate for m in metrics]
     assert rates == sorted(rates, reverse=True) and 0 < rates[-1] < 1e-5 and rates[0] > 8e-4
     assert metrics[0].validation_loss is None
-    frozen = with_training(epochs=9, learning_rate=1e-12)  # the loss never falls by much
+    frozen = with_training(epochs=9, learning_rate=1e-7)  # the loss never falls by much
     _, metrics = train_selector(videos, make_videos(1, 1), frozen, tmp_path / "plateau.pt")
-    assert [m.learning_rate for m in metrics] == [1e-12] * 7 + [5e-13] * 2
+    assert [m.learning_rate for m in metrics] == [1e-7] * 7 + [5e-8] * 2
 
 
 def test_videos_without_tracks_or_expressions_are_skipped(tmp_path):
@@ -141,6 +146,14 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
         train_selector(videos[:1], [], recipe, tmp_path / "c.pt")
 
 
+@pytest.mark.parametrize(
+    "changes", [{"schedule": "linear"}, {"epochs": 0}, {"expressions_per_step": 0}]
+)
+def test_settings_without_meaning_are_refused(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        with_training(**changes)
+
+
 def test_wrong_labels_are_refused():
     video = make_videos(1, 0)[0]
     with pytest.raises(ValueError, match=r"video0: labels have shape \(2, 4\).*\(3, 4\)"):
@@ -150,10 +163,10 @@ def test_wrong_labels_are_refused():
 
 
 def test_epoch_order_holds_every_expression_once_and_depends_on_the_seed_only():
-    steps = epoch_order([5, 0, 2], 2, seed=3)
+    steps = epoch_order([5, 2], 2, seed=3)
     assert sorted((v, e) for v, chunk in steps for e in chunk) == sorted(
-        [(0, e) for e in range(5)] + [(2, 0), (2, 1)]
+        [(0, e) for e in range(5)] + [(1, 0), (1, 1)]
     )
     assert sorted(len(chunk) for _, chunk in steps) == [1, 2, 2, 2]
-    assert steps == epoch_order([5, 0, 2], 2, seed=3)
-    assert steps != epoch_order([5, 0, 2], 2, seed=4)
+    assert steps == epoch_order([5, 2], 2, seed=3)
+    assert steps != epoch_order([5, 2], 2, seed=4)

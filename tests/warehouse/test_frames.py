@@ -39,9 +39,9 @@ def write_images(folder: Path, height: int = 32, width: int = 48, suffix: str = 
 
 def write_video(file: Path, height: int = 32, width: int = 48, count: int = 5) -> Path:
     with av.open(str(file), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        stream.bit_rate = 4_000_000
+        stream = container.add_stream(
+            "mpeg4", rate=10, width=width, height=height, pix_fmt="yuv420p", bit_rate=4_000_000
+        )
         for t in range(count):
             frame = av.VideoFrame.from_ndarray(picture(t, height, width), format="rgb24")
             container.mux(stream.encode(frame))
@@ -125,6 +125,18 @@ def test_a_truncated_frame_is_named(tmp_path: Path, suffix: str) -> None:
     file = folder / f"00003{suffix}"
     file.write_bytes(file.read_bytes()[:-150])
     with pytest.raises(FrameError, match=f"00003{suffix}: is not a readable image"):
+        list(read_frames(folder, NAMES))
+
+
+@pytest.mark.parametrize(("chunk", "length"), [(b"IHDR", 5), (b"IDAT", 20)])
+def test_a_png_with_a_wrong_chunk_length_is_named(
+    tmp_path: Path, chunk: bytes, length: int
+) -> None:
+    folder = write_images(tmp_path / "v")
+    data = bytearray((folder / "00003.png").read_bytes())
+    data[data.index(chunk) - 1] = length
+    (folder / "00003.png").write_bytes(data)
+    with pytest.raises(FrameError, match=r"00003\.png: is not a readable image"):
         list(read_frames(folder, NAMES))
 
 

@@ -46,8 +46,10 @@ class BadVideo:
 
 
 def check_video_id(video_id: str) -> None:
-    """Raise SourceError unless the id is one safe path component."""
+    """Raise SourceError unless the id is one safe path component, without '..' in it."""
     check_path_name(video_id, "video id")
+    if ".." in video_id:
+        raise SourceError(f"video id {video_id!r} has '..' in it, which is not allowed; rename it")
 
 
 def check_path_name(name: object, what: str) -> None:

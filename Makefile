@@ -1,0 +1,35 @@
+# Everything here works on a fresh machine that has Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED)  ## the whole method on the embedded data, into demo-warehouse/
+	$(BIN)/sola demo
+
+test: $(INSTALLED)  ## every test
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(INSTALLED)  ## speed ratios against the plain way
+	$(BIN)/python benchmarks/tracks.py
+
+clean:  ## remove the environment and the demo's results
+	rm -rf $(VENV) demo-warehouse
+
+# torch comes first: the build of sam2 imports it, and in isolation would fetch it again.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt "setuptools>=77" wheel torch torchvision
+	SAM2_BUILD_CUDA=0 $(BIN)/pip install -q -c constraints.txt --no-build-isolation sam2
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e ".[test]"
+	touch $@

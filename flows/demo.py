@@ -1,0 +1,28 @@
+"""The whole method on the embedded data and models, from scratch: what `make demo` runs."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.evaluate import evaluate
+from flows.label import label
+from flows.precompute import precompute
+from flows.train import train
+from warehouse.demo_data import write_dataset
+
+VIDEOS = {"train": 160, "valid_u": 40, "valid": 4}
+
+
+@flow
+def demo(warehouse: str, videos: dict[str, int] = VIDEOS, workers: int | None = None) -> str:
+    """Data set -> tracks and tokens -> pseudo-labels -> selector -> J&F; returns the run id."""
+    root = Path(warehouse) / "data-set"
+    write_dataset(root, videos)
+    for split in videos:
+        precompute(warehouse, "demo", str(root), split, recipe="demo", workers=workers)
+    for split in ("train", "valid_u"):
+        label(warehouse, "demo", split, recipe="demo", workers=workers)
+    run_id = train(warehouse, "demo", "train", "valid_u", recipe="demo")
+    for split in ("valid_u", "valid"):
+        evaluate(warehouse, "demo", split, run_id, workers=workers)
+    return run_id

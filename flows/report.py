@@ -1,0 +1,120 @@
+"""What the command line prints of a warehouse: query results, status, the demo's report."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from warehouse import TABLES, Warehouse
+from warehouse.queries import load_query, named_queries
+
+FORMATS = ("table", "csv", "json", "parquet")
+console = Console()
+
+TRIVIAL = {
+    "all_tracks_jf": "all tracks",
+    "largest_track_jf": "largest track",
+    "random_track_jf": "random track",
+}
+
+
+def write_result(warehouse: Path, sql: str, format: str, out: Path | None) -> None:
+    """Run SQL, or a named query, and write the result to `out` or standard output.
+
+    Raises:
+        ValueError: unknown format, or parquet without a file to write to.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"there is no format {format!r}; valid are: {', '.join(FORMATS)}")
+    if format == "parquet" and out is None:
+        raise ValueError("parquet is not text: name a file with --out FILE.parquet")
+    query = load_query(sql) if sql in named_queries() else sql
+    result = Warehouse(warehouse).connect().sql(query)
+    if result is None:
+        raise ValueError("this SQL returns no rows; ask with SELECT or FROM")
+    if format == "parquet":
+        pq.write_table(result.to_arrow_table(), out)
+        return
+    if format == "csv":
+        text = result.df().to_csv(index=False)
+    elif format == "json":
+        text = json.dumps(result.to_arrow_table().to_pylist(), default=str) + "\n"
+    else:
+        text = str(result)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+def print_catalogue() -> None:
+    """The tables and named queries that `sola query` knows."""
+    tables = Table("table", "rows are", title="tables")
+    for name in TABLES:
+        tables.add_row(name, TABLES[name].metadata[b"description"].decode())
+    queries = Table("name", "answers", title="named queries")
+    for name, description in named_queries().items():
+        queries.add_row(name, description)
+    console.print(tables, queries)
+
+
+def print_status(warehouse: Path) -> int:
+    """What is done and what failed; returns the number of failed videos."""
+    store = Warehouse(warehouse)
+    connection = store.connect()
+    table = Table("stage", "dataset", "split", "done", "failed")
+    for row in connection.sql(load_query("status")).fetchall():
+        table.add_row(*(str(value) for value in row))
+    console.print(table)
+    failed = connection.sql(
+        "SELECT stage, dataset, split, video_id, error FROM commits WHERE status = 'failed'"
+    ).fetchall()
+    for stage, dataset, split, video_id, error in failed:
+        console.print(f"{stage} {dataset}/{split}/{video_id}: {error}", markup=False)
+    for stage, dataset, split in sorted({row[:3] for row in failed}):
+        command = "precompute" if stage == "ingest" else stage
+        where = f"--warehouse {shlex.quote(str(warehouse))} --dataset {dataset} --split {split}"
+        root = " --root DIR" if command == "precompute" else ""
+        console.print(f"after mending the cause: sola {command} {where}{root}", markup=False)
+    return len(failed)
+
+
+def print_demo_report(warehouse: Path, run_id: str) -> None:
+    """J&F of the selector, the oracle and trivial selectors; label statistics; what to ask."""
+    connection = Warehouse(warehouse).connect()
+    columns = ", ".join(["tag", "expressions", "oracle_jf", "jf", *TRIVIAL])
+    scores = connection.sql(
+        f"""
+        WITH everything AS (SELECT 'all' AS tag, * FROM ({load_query("scores_summary")})),
+             by_tag AS ({load_query("scores_by_tag")})
+        SELECT {columns} FROM everything WHERE run_id = '{run_id}'
+        UNION ALL
+        SELECT {columns} FROM by_tag WHERE run_id = '{run_id}'
+            AND tag IN ('look-alike', 'motion', 'static', 'multi-target', 'no-target')
+        """
+    )
+    _print(scores, f"J&F in percent on held-out clips, run {run_id}", ["", "expressions", "oracle",
+           "selector", *TRIVIAL.values()])
+    _print(connection.sql(load_query("pseudo_label_statistics")), "pseudo-labels")
+    console.print("look-alike: an object that looks like the target is not meant; only motion tells")
+    where = shlex.quote(str(warehouse))
+    console.print("\nask the warehouse:", style="bold")
+    for question in (
+        "worst_expressions",
+        "token_similarity_by_iou",
+        "--format csv \"SELECT * FROM scores WHERE jf < 0.3\"",
+    ):
+        console.print(f"  sola query --warehouse {where} {question}", markup=False)
+    console.print(f"  sola query --warehouse {where}    # the tables and named queries there are")
+
+
+def _print(relation: duckdb.DuckDBPyRelation, title: str, headers: list[str] | None = None) -> None:
+    table = Table(*(headers or relation.columns), title=title, title_justify="left")
+    for row in relation.fetchall():
+        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+    console.print(table)

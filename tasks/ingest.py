@@ -1,0 +1,58 @@
+"""Read a split of a data set into the warehouse: videos, expressions, ground truth."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.outcome import Outcome, publish_each
+from tasks.tables import source_tables
+from warehouse import Key, Warehouse, fingerprint
+from warehouse.frames import content_hash, frame_size, stat_signature
+from warehouse.sources import read_split
+from warehouse.sources.base import BadVideo, SourceVideo
+
+
+@task(cache_policy=NO_CACHE)
+def ingest_split(
+    warehouse: str, dataset: str, root: str, split: str, limit: int | None = None
+) -> list[Outcome]:
+    """Publish the videos of a split that are new or changed; say how every video of it is now.
+
+    Raises:
+        SourceError: the split as a whole cannot be read.
+    """
+    store = Warehouse.create(warehouse)
+    found = read_split(dataset, Path(root), split)[:limit]
+    videos = {
+        Key(dataset=dataset, split=split, video_id=video.video_id): video
+        for video in found
+        if isinstance(video, SourceVideo)
+    }
+    bad = [video for video in found if isinstance(video, BadVideo)]
+    outcomes = [Outcome(video.video_id, "failed", video.error) for video in bad]
+    for video in bad:
+        key = Key(dataset=dataset, split=split, video_id=video.video_id)
+        if key not in videos:  # else the good one of the two of this id counts
+            store.publish_failure("ingest", key, "unreadable", video.error)
+    wanted = {
+        key: fingerprint(
+            files=stat_signature(video.path, video.frames),
+            path=str(video.path),
+            expressions=[asdict(e) for e in video.expressions],
+            ground_truth=video.ground_truth,
+        )
+        for key, video in videos.items()
+    }
+
+    def tables(key: Key) -> dict[str, pa.Table]:
+        path, frames = videos[key].path, videos[key].frames
+        size = frame_size(path, frames)
+        return source_tables(key, videos[key], size, content_hash(path, frames))
+
+    missing = set(store.missing("ingest", wanted))
+    outcomes += [Outcome(key.video_id, "done") for key in wanted if key not in missing]
+    changed = {key: current for key, current in wanted.items() if key in missing}
+    return outcomes + publish_each(store, "ingest", changed, tables)

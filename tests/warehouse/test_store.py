@@ -1,0 +1,276 @@
+"""The warehouse on disk: what readers see, whatever writers do."""
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from warehouse import TABLES, Key, Warehouse, WarehouseError
+from warehouse.commits import STAGES
+
+KEY = Key("mevis", "train", "v1")
+
+
+def a_value(kind: pa.DataType) -> Any:
+    if pa.types.is_list(kind):
+        return [a_value(kind.value_type), a_value(kind.value_type)]
+    if pa.types.is_string(kind):
+        return "text"
+    return True if pa.types.is_boolean(kind) else 1.5 if pa.types.is_floating(kind) else 3
+
+
+def one_row(table: str, key: Key) -> pa.Table:
+    """A row of `table` that belongs to `key`."""
+    schema = TABLES[table]
+    row = {field.name: getattr(key, field.name, None) or a_value(field.type) for field in schema}
+    return pa.Table.from_pylist([row], schema=schema)
+
+
+def stage_tables(stage: str, key: Key) -> dict[str, pa.Table]:
+    return {table: one_row(table, key) for table in STAGES[stage]}
+
+
+def labels(miou: float, key: Key = KEY) -> dict[str, pa.Table]:
+    table = one_row("pseudo_labels", key)
+    index = table.column_names.index("miou")
+    column = pa.array([miou], pa.float32())
+    return {"pseudo_labels": table.set_column(index, table.schema.field("miou"), column)}
+
+
+def visible_mious(warehouse: Warehouse) -> list[float]:
+    table = warehouse.read("pseudo_labels", warehouse.current("label").values())
+    return table["miou"].to_pylist()
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    return Warehouse.create(tmp_path / "warehouse")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_table_round_trips(warehouse: Warehouse, stage: str) -> None:
+    key = Key("mevis", "train", "v1", "run")
+    tables = stage_tables(stage, key)
+    commit = warehouse.publish(stage, key, "a", tables)
+    again = Warehouse(warehouse.root)
+    assert again.current(stage) == {key: commit}
+    with again.connect() as connection:
+        for name, table in tables.items():
+            read = again.read(name, [commit])
+            assert read.schema.equals(TABLES[name], check_metadata=True)
+            assert read.equals(table)
+            assert connection.table(name).fetchall() == [tuple(table.to_pylist()[0].values())]
+
+
+def test_empty_tables_have_their_types(warehouse: Warehouse) -> None:
+    key = Key("mevis", "train", "v1")
+    with warehouse.connect() as before:
+        types_before = {name: before.table(name).types for name in TABLES}
+        assert before.table("tokens").fetchall() == []
+    for stage, tables in STAGES.items():
+        warehouse.publish(stage, key, "a", {name: TABLES[name].empty_table() for name in tables})
+    with warehouse.connect() as after:
+        assert {name: after.table(name).types for name in TABLES} == types_before
+    assert warehouse.read("masks", []).schema == TABLES["masks"]
+
+
+def test_later_supersedes_earlier_and_reuse_points_back(warehouse: Warehouse) -> None:
+    first = warehouse.publish("label", KEY, "zzz", labels(0.25))
+    second = warehouse.publish("label", KEY, "aaa", labels(0.5))
+    assert (first.generation, second.generation) == (1, 2)
+    assert visible_mious(warehouse) == [0.5]
+
+    back = warehouse.reuse("label", KEY, "zzz")
+    assert back and back.files == first.files and back.generation == 3
+    assert visible_mious(warehouse) == [0.25]
+    assert warehouse.reuse("label", KEY, "zzz") == back
+    assert warehouse.reuse("label", KEY, "never made") is None
+
+    (warehouse.root / second.files["pseudo_labels"].path).unlink()
+    assert warehouse.reuse("label", KEY, "aaa") is None
+
+
+def test_same_fingerprint_writes_nothing_more(warehouse: Warehouse) -> None:
+    commit = warehouse.publish("label", KEY, "a", labels(0.25))
+    before = sorted(warehouse.root.rglob("*"))
+    assert warehouse.publish("label", KEY, "a", labels(0.25)) == commit
+    assert sorted(warehouse.root.rglob("*")) == before
+
+
+def test_missing_is_what_differs_failed_or_was_deleted(warehouse: Warehouse) -> None:
+    keys = [Key("mevis", "train", f"v{index}") for index in range(5)]
+    for key in keys[:3]:
+        warehouse.publish("label", key, "a", labels(0.5, key))
+    warehouse.publish("label", keys[1], "b", labels(0.5, keys[1]))
+    warehouse.publish_failure("label", keys[3], "a", "unreadable")
+    lost = warehouse.current("label")[keys[2]].files["pseudo_labels"].path
+    (warehouse.root / lost).unlink()
+    assert warehouse.missing("label", dict.fromkeys(keys, "a")) == keys[1:]
+    with pytest.raises(WarehouseError, match=r"is gone.*Run the label stage again"):
+        warehouse.connect()
+    warehouse.publish("label", keys[2], "a", labels(0.5, keys[2]))
+    assert warehouse.missing("label", {keys[2]: "a"}) == []
+
+
+def test_failure_shows_but_hides_no_data(warehouse: Warehouse) -> None:
+    warehouse.publish("label", KEY, "a", labels(0.25))
+    warehouse.publish_failure("label", KEY, "b", "no memory left")
+    assert visible_mious(warehouse) == [0.25]
+    assert warehouse.failures("label")[KEY].error == "no memory left"
+    with warehouse.connect() as connection:
+        latest = connection.sql("SELECT video_id, fingerprint, status, error, rows FROM commits")
+        assert latest.fetchall() == [("v1", "b", "failed", "no memory left", 0)]
+
+    warehouse.publish("label", KEY, "b", labels(0.5))
+    assert visible_mious(warehouse) == [0.5]
+    assert warehouse.failures("label") == {}
+    with warehouse.connect() as connection:
+        latest = connection.sql("SELECT status, rows, created_at::DATE > '2000-01-01' FROM commits")
+        assert latest.fetchall() == [("done", 1, True)]
+
+
+def test_success_and_failure_of_one_generation(warehouse: Warehouse) -> None:
+    """Two workers on one video, neither seeing the other: the one that succeeded counts."""
+    warehouse.publish_failure("label", KEY, "a", "lost its GPU")
+    commits = warehouse.root / "commits" / "label"
+    (failed,) = commits.iterdir()
+    aside = failed.rename(warehouse.root / failed.name)
+    warehouse.publish("label", KEY, "a", labels(0.5))
+    aside.rename(failed)
+    assert len(list(commits.iterdir())) == 2
+    assert warehouse.failures("label") == {}
+    assert warehouse.missing("label", {KEY: "a"}) == []
+
+
+def publish_when_all_are_ready(root: Path, barrier: Any, miou: float) -> None:
+    warehouse = Warehouse.create(root)
+    barrier.wait()
+    for index in range(10):
+        key = Key("mevis", "train", f"v{index}")
+        warehouse.publish("label", key, "same", labels(miou, key))
+
+
+def test_two_processes_publish_the_same_keys(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    workers = [
+        context.Process(target=publish_when_all_are_ready, args=(tmp_path, barrier, miou))
+        for miou in (0.25, 0.5)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    warehouse = Warehouse(tmp_path)
+    assert len(visible_mious(warehouse)) == 10
+    assert warehouse.missing("label", dict.fromkeys(warehouse.current("label"), "same")) == []
+    with warehouse.connect() as connection:
+        assert connection.sql("SELECT count(*) FROM pseudo_labels").fetchall() == [(10,)]
+
+
+def test_the_loser_of_a_race_takes_the_winner(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Warehouse(warehouse.root)
+    first = warehouse.publish("label", KEY, "a", labels(0.25))
+    monkeypatch.setattr(other._log, "of_key", lambda stage, key: [])  # it looked before `first`
+    assert other.publish("label", KEY, "a", labels(0.5)) == first
+    assert visible_mious(warehouse) == [0.25]
+
+
+def test_what_a_kill_leaves_is_invisible(warehouse: Warehouse) -> None:
+    commit = warehouse.publish("label", KEY, "a", labels(0.25))
+    data = warehouse.root / commit.files["pseudo_labels"].path
+    (data.parent / "v2-orphan.parquet").write_bytes(data.read_bytes())
+    (data.parent / ".half.tmp").write_bytes(data.read_bytes()[:50])
+    records = warehouse.root / "commits" / "label"
+    (record,) = records.iterdir()
+    (records / ".half.tmp").write_bytes(record.read_bytes()[:50])
+    (records / "notes.txt").write_text("not a record")
+    again = Warehouse(warehouse.root)
+    assert visible_mious(again) == [0.25]
+    with again.connect() as connection:
+        assert connection.sql("SELECT count(*) FROM pseudo_labels").fetchall() == [(1,)]
+
+
+def test_a_kill_before_the_record_publishes_nothing(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    warehouse.publish("label", KEY, "a", labels(0.25))
+    monkeypatch.setattr(warehouse._log, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        warehouse.publish("label", KEY, "b", labels(0.5))
+    again = Warehouse(warehouse.root)
+    assert visible_mious(again) == [0.25]
+    assert again.missing("label", {KEY: "b"}) == [KEY]
+
+
+def test_nothing_is_overwritten_and_readers_keep_their_view(warehouse: Warehouse) -> None:
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in warehouse.root.rglob("*") if path.is_file()}
+
+    warehouse.publish("label", KEY, "a", labels(0.25))
+    connection = warehouse.connect()
+    for step, miou in enumerate((0.5, 0.75)):
+        before = contents()
+        warehouse.publish("label", KEY, f"b{step}", labels(miou))
+        warehouse.publish_failure("label", KEY, f"c{step}", "failed")
+        warehouse.reuse("label", KEY, "a")
+        assert contents().items() > before.items()
+        assert connection.sql("SELECT miou FROM pseudo_labels").fetchall() == [(0.25,)]
+    connection.close()
+
+
+def test_any_name_and_any_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "it's [1] *?" / "x=1"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    warehouse = Warehouse.create("w")
+    names = ["a*[b]?'c", "../../etc", ".", "v.1", "v_1", "V_1", "é" * 200, "x" * 300]
+    keys = [Key("it's", "a/b", name, "run*") for name in names]
+    for key in keys:
+        warehouse.publish("label", key, "a", labels(0.5, key))
+    monkeypatch.chdir(tmp_path)
+    assert set(warehouse.current("label")) == set(keys)
+    inside = (folder / "w").resolve()
+    for commit in warehouse.current("label").values():
+        assert inside in (inside / commit.files["pseudo_labels"].path).resolve().parents
+    with warehouse.connect() as connection:
+        videos = connection.sql("SELECT video_id FROM pseudo_labels").fetchall()
+        assert sorted(videos) == sorted((name,) for name in names)
+
+
+def test_current_filters_by_key(warehouse: Warehouse) -> None:
+    keys = [Key("mevis", split, "v1") for split in ("train", "valid_u")]
+    for key in keys:
+        warehouse.publish("label", key, "a", labels(0.5, key))
+    assert list(warehouse.current("label", dataset="mevis", split="valid_u")) == [keys[1]]
+    with pytest.raises(WarehouseError, match="Unknown key field video"):
+        warehouse.current("label", video="v1")
+
+
+def test_publish_refuses_what_does_not_belong(warehouse: Warehouse) -> None:
+    with pytest.raises(WarehouseError, match=r"Unknown stage 'lable'. Stages are: ingest"):
+        warehouse.publish("lable", KEY, "a", labels(0.5))
+    with pytest.raises(WarehouseError, match="publishes exactly predictions, scores"):
+        warehouse.publish("evaluate", KEY, "a", labels(0.5))
+    with pytest.raises(WarehouseError, match="video_id = 'v2', but the key says 'v1'"):
+        warehouse.publish("label", KEY, "a", labels(0.5, Key("mevis", "train", "v2")))
+    with pytest.raises(WarehouseError, match=r"Column 'miou' of table 'pseudo_labels'"):
+        bad = labels(0.5)["pseudo_labels"].drop(["miou"]).append_column("miou", pa.array(["x"]))
+        warehouse.publish("label", KEY, "a", {"pseudo_labels": bad})
+    with pytest.raises(WarehouseError, match=r"Not a fingerprint: '\.\./a'"):
+        warehouse.publish("label", KEY, "../a", labels(0.5))
+    assert warehouse.current("label") == {}
+
+
+def test_read_says_what_a_commit_has(warehouse: Warehouse) -> None:
+    commit = warehouse.publish("label", KEY, "a", labels(0.5))
+    with pytest.raises(WarehouseError, match=r"no table 'masks'. It has: pseudo_labels"):
+        warehouse.read("masks", [commit])
