@@ -1,0 +1,110 @@
+"""A private Prefect server: a child process with a throw-away database that cannot outlive us."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+START_TIMEOUT_S = 120.0  # measured: 8 to 15 s, nearly all of it imports and table creation
+
+
+@contextmanager
+def private_server(settings: Mapping[str, str]) -> Iterator[str]:
+    """Run a Prefect server with these PREFECT_* settings; yield the URL of its API.
+
+    It stays off the internet, takes a free local port and keeps its database in a temporary
+    folder unless `settings` name one.
+
+    Raises:
+        RuntimeError: it did not start; the message ends with its log.
+    """
+    home = tempfile.mkdtemp(prefix="sola-prefect-")
+    environment = {
+        **os.environ,
+        **settings,
+        "PREFECT_HOME": home,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_UI_ENABLED": "false",
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    }
+    environment.pop("PREFECT_PROFILE", None)  # is part of `settings`, and unknown in a new home
+    log = Path(home, "server.log")
+    # The port is bound here and handed down, so nobody can take it before the server listens.
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as output:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        server = subprocess.Popen(
+            [sys.executable, "-P", __file__, str(listener.fileno()), str(os.getpid()), home],
+            env=environment,
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C is for us; the flow still has to report its end
+        )
+    try:
+        _wait_until_healthy(url, server, log)
+        yield url
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    ended = server.poll() is not None
+    what = f"ended with code {server.returncode}" if ended else "did not answer in time"
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+    raise RuntimeError(
+        f"the private Prefect server {what}. Install the versions in constraints.txt, or run "
+        f"`prefect server start` and set PREFECT_API_URL. The end of the server's log:\n{tail}"
+    )
+
+
+def die_with(parent: int, scratch: str | None = None) -> None:
+    """End this process (and remove `scratch`) within a second of its parent, even at kill -9.
+
+    `parent` is a process id, taken by the parent itself: it may be dead before we look.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _serve(listener: int, parent: int, home: str) -> None:
+    """The child process: serve Prefect's API on the inherited socket."""
+    die_with(parent, home)
+    import uvicorn
+
+    app = "prefect.server.api.server:create_app"
+    config = uvicorn.Config(app, factory=True, log_level="warning")
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=listener)])
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
