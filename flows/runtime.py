@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
@@ -95,33 +95,34 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def video_workers(
-    workers: int | None = None,
-    initializer: Callable[..., None] | None = None,
-    initargs: tuple[Any, ...] = (),
+    workers: int, initializer: Callable[..., None] | None = None, initargs: tuple[Any, ...] = ()
 ) -> ProcessPoolTaskRunner:
-    """A task runner of spawned processes; the default is one per GPU, or per CPU core.
+    """A task runner of `workers` spawned processes, but not more than there are GPUs, if any.
 
-    Each process has SOLA_DEVICE in its environment: a GPU of its own ("cuda:1"; so there are
-    never more processes than GPUs) or "cpu", where it computes with one thread. It then calls
-    `initializer(*initargs)`, and dies when this process does. A SOLA_DEVICE that is set already
-    stays.
+    Each process has SOLA_DEVICE in its environment: "cuda:k", a GPU of its own, or "cpu", where
+    it computes with one thread. (A SOLA_DEVICE that is set already holds for all of them.) It
+    then calls `initializer(*initargs)`, and it dies when this process does.
 
-    Use it inside a flow (`run_chunks` does). As a flow's own `task_runner` it would be opened
-    again in every task, which is slow.
+    Use it inside a flow, as `run_chunks` does. As the `task_runner` of a flow it would be opened
+    again around every task, which is slow.
 
     Raises:
         ValueError: `workers` is below 1.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers is {workers}; give 1 or more, or nothing for the default")
-    gpus = 0 if "SOLA_DEVICE" in os.environ else torch.cuda.device_count()
-    count = min(workers or gpus, gpus) if gpus else workers or os.cpu_count() or 1
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; give 1 or more")
+    gpus = _gpus()
     started = multiprocessing.get_context("spawn").Value("i", 0)
     return ProcessPoolTaskRunner(
-        max_workers=count,
+        max_workers=min(workers, gpus or workers),
         initializer=_start_worker,
         initargs=(os.getpid(), gpus, started, initializer, initargs),
     )
+
+
+def _gpus() -> int:
+    """How many GPUs there are to share out."""
+    return 0 if "SOLA_DEVICE" in os.environ else torch.cuda.device_count()
 
 
 def _start_worker(
@@ -168,15 +169,16 @@ def over_videos(
 ) -> Summary:
     """Run a stage's task on the videos whose wanted fingerprint the warehouse does not have.
 
-    `settings` is the last argument of the task; failures in `before`, the outcomes of an earlier
-    stage, count in the summary.
+    `settings` is the task's last argument. `workers` processes share the videos; the default is
+    one per GPU, or per CPU core. Failures in `before`, the outcomes of an earlier stage, count.
     """
     missing = store.missing(stage, wanted)
     outcomes: list[Outcome] = []
     if missing:
-        runner = video_workers(workers)
-        size = min(CHUNK, math.ceil(len(missing) / (4 * runner._max_workers)))
+        workers = workers or _gpus() or os.cpu_count() or 1
+        size = min(CHUNK, math.ceil(len(missing) / (4 * workers)))  # 4 each: they end together
         chunks = [{key: wanted[key] for key in keys} for keys in chunked(missing, size)]
+        runner = video_workers(workers)
         outcomes = run_chunks(stage, task, str(store.root), chunks, settings, runner)
     return Summary(
         done=len(outcomes) - _failures(outcomes),
@@ -224,3 +226,43 @@ def run_chunks(
     if len(failed) > FAILURES_SHOWN:
         print(f"{stage}: {len(failed) - FAILURES_SHOWN} more failed", file=sys.stderr)
     return [outcomes[key] for chunk in chunks for key in chunk]
+
+
+def _failures(outcomes: Iterable[Outcome]) -> int:
+    return sum(outcome.status == "failed" for outcome in outcomes)
+
+
+def chunked(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Split `items` into runs of `size`, the last one perhaps shorter."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+@contextmanager
+def progress(describe: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar over `total` videos; yields `advance(videos, how_many_of_them_failed)`.
+
+    Where standard error is no terminal: a plain line at most every 30 s, and one at the end.
+    """
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("videos, {task.fields[failed]} failed"),
+        TimeRemainingColumn(),
+    )
+    last_line = time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        bar.add_task(describe, total=total, failed=0)
+        (row,) = bar.tasks
+
+        def advance(videos: int, failed: int) -> None:
+            nonlocal last_line
+            bar.update(row.id, advance=videos, failed=row.fields["failed"] + failed)
+            due = row.finished or time.monotonic() - last_line > PLAIN_LINE_EVERY_S
+            if due and not console.is_terminal:
+                last_line = time.monotonic()
+                line = f"{row.completed:.0f}/{total} videos, {row.fields['failed']} failed"
+                print(f"{describe}: {line}", file=sys.stderr, flush=True)
+
+        yield advance

@@ -35,7 +35,9 @@ class TextEncoder:
         Raises ValueError if it cannot be read.
         """
         from transformers import AutoModel, AutoTokenizer  # slow to import, needed only here
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # of weights read from disk; ours are over videos and epochs
         source = str(DEMO_TEXT_ENCODER) if name_or_path == "demo" else name_or_path
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(source)

@@ -1,0 +1,231 @@
+"""The tasks on a tiny data set with the embedded models, called without Prefect."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sola_model.metrics import j_and_f, track_overlaps
+from sola_model.recipes import DEMO
+from sola_model.selection import merge
+from tasks.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.ingest import ingest_split
+from tasks.label import label_videos, wanted_labels
+from tasks.precompute import extract_videos, wanted_tracks
+from tasks.tables import read_mask_tracks, read_objects, read_tokens
+from tasks.train import train_run
+from warehouse import Key, Warehouse, WarehouseError
+from warehouse.demo_data import write_dataset
+
+RECIPE = replace(
+    DEMO,
+    training=replace(DEMO.training, epochs=2),
+    extraction=replace(DEMO.extraction, max_tracks=6),
+)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_dataset(root, {"train": 3, "valid_u": 1, "valid": 1}, seed=1, frames=8)
+    return root
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, data):
+    """A warehouse that went through all stages."""
+    root = str(tmp_path_factory.mktemp("warehouse") / "w")
+    for split in ("train", "valid_u", "valid"):
+        precompute(root, data, split)
+        label(root, split)
+    train_run.fn(root, "demo", "train", "valid_u", RECIPE)
+    for split in ("valid_u", "valid"):
+        store = Warehouse(root)
+        run = find_run(store, None)
+        evaluate_videos.fn(root, wanted_scores(store, run, "demo", split), run)
+    return Warehouse(root)
+
+
+def precompute(root: str, data, split: str):
+    outcomes = ingest_split.fn(root, "demo", str(data), split)
+    store = Warehouse(root)
+    good = [o.video_id for o in outcomes if o.status == "done"]
+    wanted = wanted_tracks(store, "demo", split, good, RECIPE)
+    missing = {key: wanted[key] for key in store.missing("precompute", wanted)}
+    return outcomes, extract_videos.fn(root, missing, RECIPE)
+
+
+def label(root: str, split: str):
+    store = Warehouse(root)
+    wanted = wanted_labels(store, "demo", split, RECIPE)
+    missing = {key: wanted[key] for key in store.missing("label", wanted)}
+    return label_videos.fn(root, missing, RECIPE)
+
+
+def test_every_table_fills(finished):
+    connection = finished.connect()
+    counts = {
+        table: connection.sql(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+        for table in ("videos", "expressions", "ground_truth", "prompts", "tracks", "masks",
+                      "tokens", "pseudo_labels", "runs", "training_metrics", "predictions",
+                      "scores")
+    }  # fmt: skip
+    assert min(counts.values()) > 0, counts
+    assert counts["videos"] == 5
+    assert counts["masks"] == counts["tokens"] == 8 * counts["tracks"]
+
+
+def test_tokens_come_back_as_they_were_made(finished):
+    for commit in finished.current("precompute").values():
+        tokens_NTD = read_tokens(finished, commit)
+        masks = read_mask_tracks(finished, commit)
+        assert tokens_NTD.shape == (len(masks), 8, 64)
+        assert np.isfinite(tokens_NTD).all()
+        table = finished.read("tokens", [commit]).to_pylist()
+        row = table[-1]
+        stored = np.array(row["token"], np.float32)
+        np.testing.assert_array_equal(tokens_NTD[row["track_id"], row["frame_index"]], stored)
+
+
+def test_labels_are_the_overlap_with_the_best_object_of_the_expression(finished):
+    key = Key(dataset="demo", split="train", video_id="train_0000")
+    ingested = finished.current("ingest")[key]
+    objects = read_objects(finished, ingested)
+    tracks = read_mask_tracks(finished, finished.current("precompute")[key])
+    miou_NO = track_overlaps(tracks, list(objects.values())).miou_NO
+    expressions = finished.read("expressions", [ingested]).to_pylist()
+    labels = finished.read("pseudo_labels", [finished.current("label")[key]]).to_pylist()
+    assert len(labels) == len(expressions) * len(tracks)
+    for row in labels:
+        (expression,) = [e for e in expressions if e["expression_id"] == row["expression_id"]]
+        columns = [list(objects).index(o) for o in expression["object_ids"]]
+        best = max((miou_NO[row["track_id"], o] for o in columns), default=0.0)
+        assert row["miou"] == pytest.approx(best, abs=1e-6)
+        assert row["label"] == (best > 0.7)
+
+
+def test_scores_are_those_of_the_selected_tracks(finished):
+    rows = finished.connect().sql("SELECT * FROM scores").to_arrow_table().to_pylist()
+    assert {r["split"] for r in rows} == {"valid_u"}
+    key = Key(dataset="demo", split="valid_u", video_id=rows[0]["video_id"])
+    ingested = finished.current("ingest")[key]
+    objects = read_objects(finished, ingested)
+    tracks = read_mask_tracks(finished, finished.current("precompute")[key])
+    predictions = finished.connect().sql("SELECT * FROM predictions").to_arrow_table().to_pylist()
+    expressions = finished.read("expressions", [ingested]).to_pylist()
+    for row, expression in zip(rows, expressions, strict=True):
+        chosen = [
+            p["track_id"]
+            for p in predictions
+            if p["selected"]
+            and (p["video_id"], p["expression_id"]) == (key.video_id, row["expression_id"])
+        ]
+        size, frames = (112, 144), 8
+        target = merge([objects[o] for o in expression["object_ids"]],
+                       range(len(expression["object_ids"])), size, frames)  # fmt: skip
+        score = j_and_f(target, merge(tracks, chosen, size, frames))
+        assert (row["j"], row["f"]) == pytest.approx((score.j, score.f))
+        assert row["jf"] == pytest.approx((score.j + score.f) / 2)
+        assert row["oracle_j"] >= row["j"] - 1e-9 or len(chosen) > 1
+        assert row["tracks_selected"] == len(chosen)
+
+
+def test_an_unlabelled_split_is_predicted_but_neither_labelled_nor_scored(finished):
+    count = "SELECT count(*) FROM {} WHERE split = 'valid'"
+    connection = finished.connect()
+    assert connection.sql(count.format("predictions")).fetchall()[0][0] > 0
+    assert connection.sql(count.format("pseudo_labels")).fetchall()[0][0] == 0
+    assert connection.sql(count.format("scores")).fetchall()[0][0] == 0
+
+
+def test_a_second_run_finds_nothing_to_do(finished, data):
+    store = Warehouse(finished.root)
+    ids = [k.video_id for k in store.current("ingest", split="train")]
+    wanted = wanted_tracks(store, "demo", "train", ids, RECIPE)
+    assert store.missing("precompute", wanted) == []
+    assert store.missing("label", wanted_labels(store, "demo", "train", RECIPE)) == []
+    before = sorted(finished.root.rglob("*"))
+    assert train_run.fn(str(finished.root), "demo", "train", "valid_u", RECIPE) == (
+        find_run(store, None)["run_id"]
+    )
+    ingest_split.fn(str(finished.root), "demo", str(data), "train")
+    assert sorted(finished.root.rglob("*")) == before
+
+
+def test_only_what_depends_on_a_change_is_done_again(finished, data, tmp_path):
+    root = tmp_path / "w"
+    shutil.copytree(finished.root, root)
+    store = Warehouse(root)
+    ids = [k.video_id for k in store.current("ingest", split="train")]
+    fewer = replace(RECIPE, extraction=replace(RECIPE.extraction, max_tracks=5))
+    assert len(store.missing("precompute", wanted_tracks(store, "demo", "train", ids, fewer))) == 3
+    strict = replace(RECIPE, label_threshold=0.9)
+    assert store.missing("precompute", wanted_tracks(store, "demo", "train", ids, strict)) == []
+    assert len(store.missing("label", wanted_labels(store, "demo", "train", strict))) == 3
+    changed = tmp_path / "data"
+    shutil.copytree(data, changed)
+    frame = changed / "train/JPEGImages/train_0001/00002.jpg"
+    shutil.copy(changed / "train/JPEGImages/train_0001/00003.jpg", frame)
+    ingest_split.fn(str(root), "demo", str(changed), "train")
+    store = Warehouse(root)
+    missing = store.missing("precompute", wanted_tracks(store, "demo", "train", ids, RECIPE))
+    assert [key.video_id for key in missing] == ["train_0001"]
+
+
+def test_a_bad_video_is_reported_and_the_others_go_on(data, tmp_path):
+    broken = tmp_path / "data"
+    shutil.copytree(data, broken)
+    folder = broken / "train" / "JPEGImages"
+    (folder / "train_0000" / "00004.jpg").write_bytes(b"not an image")
+    meta = json.loads((broken / "train/meta_expressions.json").read_text())
+    meta["videos"]["train_0001"]["expressions"]["0"]["anno_id"] = [99]
+    meta["videos"]["../escape"] = meta["videos"]["train_0002"]
+    (broken / "train/meta_expressions.json").write_text(json.dumps(meta))
+    root = str(tmp_path / "w")
+    ingested, extracted = precompute(root, broken, "train")
+    status = {o.video_id: o for o in [*ingested, *extracted] if o.status == "failed"}
+    assert set(status) == {"train_0000", "train_0001", "../escape"}
+    assert "00004.jpg" in status["train_0000"].message
+    assert "99" in status["train_0001"].message
+    assert [o for o in extracted if o.status == "done"][0].video_id == "train_0002"
+    failures = Warehouse(root).connect().sql("SELECT count(*) FROM commits WHERE status='failed'")
+    assert failures.fetchall()[0][0] == 3
+    shutil.copy(folder / "train_0000/00005.jpg", folder / "train_0000/00004.jpg")
+    ingested, extracted = precompute(root, broken, "train")
+    assert ("train_0000", "done", "") in extracted
+
+
+def test_training_continues_where_it_was_killed(finished, data, tmp_path):
+    root = tmp_path / "w"
+    shutil.copytree(finished.root, root)
+    whole = replace(RECIPE, training=replace(RECIPE.training, epochs=3))
+
+    class Killed(BaseException):
+        pass
+
+    def kill(metrics):
+        if metrics.epoch == 2:
+            raise Killed
+
+    epochs = []
+    with pytest.raises(Killed):
+        train_run.fn(str(root), "demo", "train", "valid_u", whole, kill)
+    resumed = train_run.fn(str(root), "demo", "train", "valid_u", whole,
+                           lambda metrics: epochs.append(metrics.epoch))  # fmt: skip
+    assert epochs == [3]
+    shutil.copytree(finished.root, tmp_path / "other")
+    straight = train_run.fn(str(tmp_path / "other"), "demo", "train", "valid_u", whole)
+    assert straight == resumed
+    weights = [(tmp_path / w / "selectors" / resumed / "selector.safetensors").read_bytes()
+               for w in ("w", "other")]  # fmt: skip
+    assert weights[0] == weights[1]
+
+
+def test_training_without_labels_says_what_to_run(tmp_path):
+    root = str(Warehouse.create(tmp_path / "w").root)
+    with pytest.raises(WarehouseError, match="sola label"):
+        train_run.fn(root, "demo", "train", "valid_u", RECIPE)
+    with pytest.raises(WarehouseError, match="sola train"):
+        find_run(Warehouse(root), None)

@@ -1,0 +1,46 @@
+"""Imports run one way: flows -> tasks -> {sola_model, warehouse}."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = ("flows", "tasks", "sola_model", "warehouse")
+ALLOWED = {
+    "flows": {"tasks", "sola_model", "warehouse", "prefect"},
+    "tasks": {"sola_model", "warehouse", "prefect"},
+    "sola_model": set(),
+    "warehouse": set(),
+}
+
+
+def imported(file: Path) -> set[str]:
+    """Top-level names of everything a file imports, at any depth of its code."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            names.add(node.module)
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("package", OURS)
+def test_imports_run_one_way(package):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    for file in files:
+        watched = imported(file) & {*OURS, "prefect"} - {package}
+        assert watched <= ALLOWED[package], f"{file} imports {watched - ALLOWED[package]}"
+
+
+def test_the_warehouse_needs_no_torch():
+    for file in (ROOT / "warehouse").rglob("*.py"):
+        assert "torch" not in imported(file), file
+
+
+def test_sam2_is_imported_by_one_file():
+    files = [file for name in OURS for file in (ROOT / name).rglob("*.py")]
+    assert [f.name for f in files if "sam2" in imported(f)] == ["sam2_models.py"]
