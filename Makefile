@@ -21,7 +21,7 @@ lint: $(INSTALLED)  ## ruff
 	$(BIN)/ruff format --check .
 
 bench: $(INSTALLED)  ## speed ratios against the plain way
-	$(BIN)/python benchmarks/tracks.py
+	$(BIN)/python -m benchmarks.tracks
 
 clean:  ## remove the environment and the demo's results
 	rm -rf $(VENV) demo-warehouse

@@ -99,9 +99,7 @@ def precompute(
     from flows.precompute import precompute as flow
 
     with _running():
-        summary = flow(
-            str(warehouse), dataset, str(root), split, recipe, sam2, limit, workers
-        )
+        summary = flow(str(warehouse), dataset, str(root), split, recipe, sam2, limit, workers)
     _finish(summary.failed)
 
 

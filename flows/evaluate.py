@@ -1,6 +1,6 @@
 """Evaluate: scores -> selected tracks -> merged masks -> J&F (Figure 2, right).
 
-    sola evaluate --dataset mevis --split valid_u --run release-1a2b3c4d
+sola evaluate --dataset mevis --split valid_u --run release-1a2b3c4d
 """
 
 from prefect import flow

@@ -1,6 +1,6 @@
 """Label: IoU of every mask track with the ground truth of every expression -> pseudo-labels.
 
-    sola label --dataset mevis --split train
+sola label --dataset mevis --split train
 """
 
 from prefect import flow

@@ -1,6 +1,6 @@
 """Precompute: videos -> prompt masks -> mask tracks and object tokens (Figure 2, left).
 
-    sola precompute --dataset mevis --root DIR --split train --sam2 sam2.1_hiera_large.pt
+sola precompute --dataset mevis --root DIR --split train --sam2 sam2.1_hiera_large.pt
 """
 
 from prefect import flow
@@ -31,5 +31,6 @@ def precompute(
     settings = recipe_by_name(recipe, sam2)
     ingested = ingest_split(warehouse, dataset, root, split, limit)
     store = Warehouse(warehouse)
-    wanted = wanted_tracks(store, dataset, split, ingested, settings)
+    readable = [outcome.video_id for outcome in ingested if outcome.status == "done"]
+    wanted = wanted_tracks(store, dataset, split, readable, settings)
     return over_videos("precompute", store, wanted, extract_videos, settings, workers, ingested)

@@ -4,14 +4,17 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from warehouse import TABLES, Warehouse
 from warehouse.queries import load_query, named_queries
+
+if TYPE_CHECKING:
+    import duckdb
 
 FORMATS = ("table", "csv", "json", "parquet")
 console = Console()
@@ -98,22 +101,29 @@ def print_demo_report(warehouse: Path, run_id: str) -> None:
             AND tag IN ('look-alike', 'motion', 'static', 'multi-target', 'no-target')
         """
     )
-    _print(scores, f"J&F in percent on held-out clips, run {run_id}", ["", "expressions", "oracle",
-           "selector", *TRIVIAL.values()])
+    _print(
+        scores,
+        f"J&F in percent on held-out clips, run {run_id}",
+        ["", "expressions", "oracle", "selector", *TRIVIAL.values()],
+    )
     _print(connection.sql(load_query("pseudo_label_statistics")), "pseudo-labels")
-    console.print("look-alike: an object that looks like the target is not meant; only motion tells")
+    console.print(
+        "look-alike: an object that looks like the target is not meant; only motion tells"
+    )
     where = shlex.quote(str(warehouse))
     console.print("\nask the warehouse:", style="bold")
     for question in (
         "worst_expressions",
         "token_similarity_by_iou",
-        "--format csv \"SELECT * FROM scores WHERE jf < 0.3\"",
+        '--format csv "SELECT * FROM scores WHERE jf < 0.3"',
     ):
         console.print(f"  sola query --warehouse {where} {question}", markup=False)
     console.print(f"  sola query --warehouse {where}    # the tables and named queries there are")
 
 
-def _print(relation: duckdb.DuckDBPyRelation, title: str, headers: list[str] | None = None) -> None:
+def _print(
+    relation: "duckdb.DuckDBPyRelation", title: str, headers: list[str] | None = None
+) -> None:
     table = Table(*(headers or relation.columns), title=title, title_justify="left")
     for row in relation.fetchall():
         table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))

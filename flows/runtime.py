@@ -7,6 +7,7 @@ import inspect
 import math
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import torch
 from prefect import Task
 from prefect.context import refresh_global_settings_context
 from prefect.events.worker import EventsWorker
-from prefect.futures import as_completed
+from prefect.futures import PrefectFuture, as_completed
 from prefect.logging.configuration import setup_logging
 from prefect.settings import get_current_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
@@ -94,14 +95,12 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 # --- worker processes -------------------------------------------------------------------------
 
 
-def video_workers(
-    workers: int, initializer: Callable[..., None] | None = None, initargs: tuple[Any, ...] = ()
-) -> ProcessPoolTaskRunner:
+def video_workers(workers: int) -> ProcessPoolTaskRunner:
     """A task runner of `workers` spawned processes, but not more than there are GPUs, if any.
 
     Each process has SOLA_DEVICE in its environment: "cuda:k", a GPU of its own, or "cpu", where
     it computes with one thread. (A SOLA_DEVICE that is set already holds for all of them.) It
-    then calls `initializer(*initargs)`, and it dies when this process does.
+    dies when this process does.
 
     Use it inside a flow, as `run_chunks` does. As the `task_runner` of a flow it would be opened
     again around every task, which is slow.
@@ -116,7 +115,7 @@ def video_workers(
     return ProcessPoolTaskRunner(
         max_workers=min(workers, gpus or workers),
         initializer=_start_worker,
-        initargs=(os.getpid(), gpus, started, initializer, initargs),
+        initargs=(os.getpid(), gpus, started),
     )
 
 
@@ -125,15 +124,10 @@ def _gpus() -> int:
     return 0 if "SOLA_DEVICE" in os.environ else torch.cuda.device_count()
 
 
-def _start_worker(
-    parent: int,
-    gpus: int,
-    started: "Synchronized[int]",
-    initializer: Callable[..., None] | None,
-    initargs: tuple[Any, ...],
-) -> None:
+def _start_worker(parent: int, gpus: int, started: "Synchronized[int]") -> None:
     """Runs first in each worker process; `started` counts these processes, to share out GPUs."""
     die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops us
     if gpus:
         with started.get_lock():
             gpu = started.value % gpus
@@ -142,8 +136,6 @@ def _start_worker(
     device = os.environ.setdefault("SOLA_DEVICE", f"cuda:{gpu}" if gpus else "cpu")
     if device == "cpu":
         torch.set_num_threads(1)
-    if initializer:
-        initializer(*initargs)
 
 
 # --- fan-out over videos ----------------------------------------------------------------------
@@ -208,24 +200,32 @@ def run_chunks(
             runner.submit(task, dict(parameters(warehouse, chunk, settings).arguments)): chunk
             for chunk in chunks
         }
-        for future in as_completed(list(futures)):
-            returned, error = {}, "the task returned no outcome for it"
-            try:
-                returned = {outcome.video_id: outcome for outcome in future.result()}
-            except Exception as raised:
-                error = f"{type(raised).__name__}: {raised}"
-            new = {
-                key: returned.get(key.video_id, Outcome(key.video_id, "failed", error))
-                for key in futures[future]
-            }
-            outcomes |= new
-            advance(len(new), _failures(new.values()))
+        try:
+            for future in as_completed(list(futures)):
+                new = _outcomes(futures[future], future)
+                outcomes |= new
+                advance(len(new), _failures(new.values()))
+        except BaseException:  # Ctrl-C, or cancelled: leave at once, what is published stays
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            raise
     failed = [outcome for outcome in outcomes.values() if outcome.status == "failed"]
     for outcome in failed[:FAILURES_SHOWN]:
         print(f"{stage}: {outcome.video_id} failed: {outcome.message}", file=sys.stderr)
     if len(failed) > FAILURES_SHOWN:
         print(f"{stage}: {len(failed) - FAILURES_SHOWN} more failed", file=sys.stderr)
     return [outcomes[key] for chunk in chunks for key in chunk]
+
+
+def _outcomes(chunk: Mapping[Key, str], future: PrefectFuture[list[Outcome]]) -> dict[Key, Outcome]:
+    """The outcome of each video of a chunk whose task has ended, in whatever way."""
+    returned, error = {}, "the task returned no outcome for it"
+    try:
+        returned = {outcome.video_id: outcome for outcome in future.result()}
+    except Exception as raised:
+        error = f"{type(raised).__name__}: {raised}"
+    failed = {key: Outcome(key.video_id, "failed", error) for key in chunk}
+    return {key: returned.get(key.video_id, failed[key]) for key in chunk}
 
 
 def _failures(outcomes: Iterable[Outcome]) -> int:

@@ -1,6 +1,6 @@
 """Train: object tokens, text features and pseudo-labels -> track selector (Figure 3).
 
-    sola train --dataset mevis --split train --validation valid_u
+sola train --dataset mevis --split train --validation valid_u
 """
 
 from prefect import flow

@@ -59,8 +59,12 @@ def clips(rng: np.random.Generator, count: int, frames: int) -> tuple[Tensor, li
         frames_THW3 = np.stack([cv2.resize(f, (IMAGE_SIZE, IMAGE_SIZE)) for f in frames_THW3])
         tensor = torch.from_numpy(frames_THW3).permute(0, 3, 1, 2).float() / 255
         images.append((tensor - MEAN) / STD)
-        soft = F.interpolate(torch.from_numpy(masks_NTHW).float(), (IMAGE_SIZE, IMAGE_SIZE),
-                             mode="bilinear", align_corners=False)
+        soft = F.interpolate(
+            torch.from_numpy(masks_NTHW).float(),
+            (IMAGE_SIZE, IMAGE_SIZE),
+            mode="bilinear",
+            align_corners=False,
+        )
         masks.append((soft > 0.5).float())
     return torch.stack(images), masks
 
@@ -125,8 +129,13 @@ def dense_loss(heads: AuxiliaryHeads, levels: list[Tensor], masks: list[Tensor])
             ) / len(masks)
             inside = small > 0.5
             extent = geometry(masks_NHW)
-            target = torch.cat([extent[:, :2, None, None] - position, extent[:, 2:4, None, None]
-                                .expand(-1, -1, size, size)], dim=1)
+            target = torch.cat(
+                [
+                    extent[:, :2, None, None] - position,
+                    extent[:, 2:4, None, None].expand(-1, -1, size, size),
+                ],
+                dim=1,
+            )
             owner = inside.float().argmax(0)
             target = target.gather(0, owner[None, None].expand(1, 4, size, size))[0]
             here = inside.any(0)
@@ -244,12 +253,15 @@ def clip_step(
         seen = (extent_B5[:, 4] > 0) & (object_score_B1[:, 0] > 0)
         if seen.any():
             iou = actual_iou(low_BMhw.detach(), target_BHW)
-            loss = loss + (
-                mask_loss(low_BMhw[seen], target_BHW[seen]) + F.l1_loss(iou_BM[seen], iou[seen])
-            ) / frames
-        loss = loss + F.binary_cross_entropy_with_logits(
-            object_score_B1[:, 0], extent_B5[:, 4]
-        ) / frames
+            loss = (
+                loss
+                + (mask_loss(low_BMhw[seen], target_BHW[seen]) + F.l1_loss(iou_BM[seen], iou[seen]))
+                / frames
+            )
+        loss = (
+            loss
+            + F.binary_cross_entropy_with_logits(object_score_B1[:, 0], extent_B5[:, 4]) / frames
+        )
         memory_mask = F.pixel_shuffle(heads.memory_mask(pixels), 4)
         loss = loss + mask_loss(memory_mask, target_BHW) / frames
     return loss
@@ -321,7 +333,10 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
     rng = np.random.default_rng([rank, 0])
     state_file = arguments.out.with_suffix(".training")
     resume = torch.load(state_file, weights_only=False) if state_file.exists() else None
-    stages = [("images", arguments.image_steps, 1e-3, 1.0), ("clips", arguments.clip_steps, 4e-4, 2.5)]
+    stages = [
+        ("images", arguments.image_steps, 1e-3, 1.0),
+        ("clips", arguments.clip_steps, 4e-4, 2.5),
+    ]
     for number, (stage, steps, rate, memory) in enumerate(stages):
         if resume and resume["stage"] > number:
             continue

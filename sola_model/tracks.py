@@ -85,9 +85,7 @@ def track_prompts(
         chosen = mates[: min(batch, settings.max_tracks - len(tracks))]
         produced = propagate(model, video, frame_index, [prompts[i].mask.rle for i in chosen])
         for prompt_id, (rles, tokens_TD) in zip(chosen, produced, strict=True):
-            prompts[prompt_id] = replace(
-                prompts[prompt_id], fate="tracked", track_id=len(tracks)
-            )
+            prompts[prompt_id] = replace(prompts[prompt_id], fate="tracked", track_id=len(tracks))
             tracks.append(MaskTrack(prompt_id=prompt_id, masks=rles, tokens_TD=tokens_TD))
         pending = [i for i in pending if i not in chosen]
         newest = range(len(tracks) - len(chosen), len(tracks))

@@ -97,7 +97,10 @@ def _content(store: Warehouse, keys: Sequence[Key]) -> list[list[str]]:
     }
     commits = {stage: store.current(stage) for stage in stages}
     return [
-        [key.video_id, *(commits[stage][key].files[table].sha256 for stage, table in stages.items())]
+        [
+            key.video_id,
+            *(commits[stage][key].files[table].sha256 for stage, table in stages.items()),
+        ]
         for key in keys
     ]
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from warehouse.schemas import TABLES, WarehouseError
+
+if TYPE_CHECKING:
+    import duckdb
 
 SQL_FOLDER = Path(__file__).parent / "sql"
 
@@ -37,11 +40,15 @@ def load_query(name: str) -> str:
     return (SQL_FOLDER / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def open_views(files: Mapping[str, Sequence[Path]], commits: pa.Table) -> duckdb.DuckDBPyConnection:
+def open_views(
+    files: Mapping[str, Sequence[Path]], commits: pa.Table
+) -> "duckdb.DuckDBPyConnection":
     """An in-memory connection: each table a view over exactly its files, and `commits`.
 
     `files` maps table -> absolute paths; a table without files is an empty view of its types.
     """
+    import duckdb  # here: a worker process that never asks SQL would report its globals as leaks
+
     connection = duckdb.connect()
     for name, schema in TABLES.items():
         source = _over_files(files[name]) if files.get(name) else _empty(schema)

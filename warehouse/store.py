@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -39,6 +39,9 @@ from warehouse.schemas import (
     require_value,
     schema_of,
 )
+
+if TYPE_CHECKING:
+    import duckdb
 
 MARKER = "warehouse.json"
 KEY_FIELDS = tuple(asdict(Key()))
@@ -165,7 +168,7 @@ class Warehouse:
         parts = [pq.ParquetFile(path).read(use_threads=False) for path in paths]
         return pa.concat_tables([schema.empty_table(), *parts]).cast(schema)
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
+    def connect(self) -> "duckdb.DuckDBPyConnection":
         """An in-memory DuckDB connection that sees every table, as of now, as a view.
 
         `commits` has the latest record of each key: stage, dataset, split, video_id, run_id,

@@ -1,19 +1,17 @@
 """Track extraction against the official predictor, and its behaviour on odd videos."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from PIL import Image
 from pycocotools import mask as coco
 
+from benchmarks.official import propagate as official_propagate
+from benchmarks.official import video_predictor
 from sola_model.encoding import EncodedVideo
 from sola_model.prompts import PromptMask, without_parts
 from sola_model.recipes import DEMO, Extraction, GridPrompts
-from sola_model.sam2_models import DEMO_CHECKPOINT, load_sam2
+from sola_model.sam2_models import load_sam2
 from sola_model.tracks import extract_tracks, propagate, track_prompts
 from warehouse.demo_data import random_scene, render_frames
 
@@ -33,32 +31,6 @@ def rle(mask_HW: np.ndarray) -> dict:
     return coco.encode(np.asfortranarray(mask_HW, dtype=np.uint8))
 
 
-def official(folder: Path, start: int, prompts: list[dict]):
-    """Masks (T, B, H, W) and tokens (T, B, D) of the package's legacy video predictor."""
-    config = OmegaConf.load(DEMO_CHECKPOINT.with_suffix(".yaml")).model
-    config["_target_"] = "sam2.sam2_video_predictor_legacy.SAM2VideoPredictor"
-    predictor = instantiate(
-        config, binarize_mask_from_pts_for_mem_enc=True, fill_hole_area=0
-    ).eval()
-    predictor.load_state_dict(load_sam2("demo").state_dict())
-    with torch.inference_mode():
-        state = predictor.init_state(str(folder), offload_video_to_cpu=True)
-        for b, prompt in enumerate(prompts):
-            predictor.add_new_mask(state, start, b, coco.decode(prompt).astype(bool))
-        masks = {}
-        for reverse in (False, True):
-            for t, _, logits in predictor.propagate_in_video(state, start, reverse=reverse):
-                masks.setdefault(t, logits[:, 0].numpy() > 0)
-    outputs = state["output_dict"]["non_cond_frame_outputs"] | {
-        start: state["output_dict"]["cond_frame_outputs"][start]
-    }
-    frames = range(len(masks))
-    return (
-        np.stack([masks[t] for t in frames]),
-        np.stack([outputs[t]["obj_ptr"].numpy() for t in frames]),
-    )
-
-
 @pytest.mark.parametrize(("frames", "start"), [(1, 0), (7, 3), (20, 0), (20, 8), (20, 19)])
 def test_propagation_equals_the_official_predictor(model, tmp_path, monkeypatch, frames, start):
     # The predictor's constructor of state asks for CUDA by name.
@@ -70,7 +42,9 @@ def test_propagation_equals_the_official_predictor(model, tmp_path, monkeypatch,
     prompts = [rle(mask) for mask in masks_NTHW[:, start] if mask.any()]
     assert len(prompts) >= 2
     produced = propagate(model, EncodedVideo(model, decoded), start, prompts)
-    expected_masks_TBHW, expected_tokens_TBD = official(tmp_path, start, prompts)
+    expected_masks_TBHW, expected_tokens_TBD = official_propagate(
+        video_predictor(), tmp_path, start, prompts
+    )
     for b, (rles, tokens_TD) in enumerate(produced):
         np.testing.assert_allclose(tokens_TD, expected_tokens_TBD[:, b], atol=1e-4)
         ours = np.stack([coco.decode(r) for r in rles]).astype(bool)

@@ -147,8 +147,9 @@ def test_a_second_run_finds_nothing_to_do(finished, data):
     assert store.missing("precompute", wanted) == []
     assert store.missing("label", wanted_labels(store, "demo", "train", RECIPE)) == []
     before = sorted(finished.root.rglob("*"))
-    assert train_run.fn(str(finished.root), "demo", "train", "valid_u", RECIPE) == (
-        find_run(store, None)["run_id"]
+    assert (
+        train_run.fn(str(finished.root), "demo", "train", "valid_u", RECIPE)
+        == (find_run(store, None)["run_id"])
     )
     ingest_split.fn(str(finished.root), "demo", str(data), "train")
     assert sorted(finished.root.rglob("*")) == before

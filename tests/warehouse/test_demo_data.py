@@ -56,7 +56,9 @@ def test_the_mevis_reader_reads_it(root):
     (unlabelled,) = read_split("demo", root, "valid")
     assert unlabelled.ground_truth == {}
     assert all(e.object_ids is None for e in unlabelled.expressions)
-    assert "obj_id" not in json.dumps(json.loads((root / "valid/meta_expressions.json").read_text()))
+    assert "obj_id" not in json.dumps(
+        json.loads((root / "valid/meta_expressions.json").read_text())
+    )
 
 
 def test_masks_do_not_overlap_and_show_what_is_near():

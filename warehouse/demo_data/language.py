@@ -12,6 +12,7 @@ import numpy as np
 
 from warehouse.demo_data.scene import COLOURS, DIRECTIONS, KINDS, Scene, Shape
 
+EXPRESSIONS = 14  # at most, of one scene; MeViS has as many on average
 GENERIC_NOUNS = ("shape", "object", "thing")
 
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -52,22 +53,20 @@ class Description:
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> list[Description]:
-    """About eight expressions of a scene: one static, the others about motion, none twice."""
+    """Up to `EXPRESSIONS` of a scene: two static, the others about motion, none twice."""
     motion = [*_motion_descriptions(scene, rng), *_relations(scene, rng)]
     present = [d for d in motion if d.targets]
     absent = [d for d in motion if not d.targets] + _absent_looks(scene, rng)
     hard = [d for d in present if "look-alike" in d.tags]
     several = [d for d in present if len(d.targets) > 1]
     chosen = [
-        *_sample(rng, _static_descriptions(scene, rng), 1),
-        *_sample(rng, hard, 3),
-        *_sample(rng, several, 1),
-        *_sample(rng, present, 8),
+        *_sample(rng, _static_descriptions(scene, rng), 2),
+        *_sample(rng, absent, 1),
+        *_sample(rng, hard, 4),
+        *_sample(rng, several, 2),
+        *_sample(rng, present, EXPRESSIONS),
     ]
-    unique = list({d.text: d for d in chosen}.values())[:8]
-    if rng.random() < 0.5:
-        unique += _sample(rng, absent, 1)
-    return unique
+    return list({d.text: d for d in chosen}.values())[:EXPRESSIONS]
 
 
 def _sample(rng: np.random.Generator, items: list[Description], count: int) -> list[Description]:

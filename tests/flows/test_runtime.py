@@ -1,0 +1,167 @@
+"""Prefect for the flows: real servers, real worker processes, the real prefect.yaml."""
+
+import importlib
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect import flow, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.runtime import Summary, chunked, prefect_api, run_chunks, video_workers
+from flows.server import private_server
+from tasks.outcome import Outcome
+from warehouse import TABLES, Key, Warehouse
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+@pytest.fixture(autouse=True)
+def importable_sample_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)  # worker processes start with this sys.path
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+def processes() -> dict[int, int]:
+    """Process id -> parent's id of every process that is not a zombie."""
+    listing = subprocess.check_output(["ps", "-A", "-o", "pid=,ppid=,stat="], text=True)
+    rows = [line.split() for line in listing.splitlines()]
+    return {int(pid): int(parent) for pid, parent, state in rows if state[0] != "Z"}
+
+
+def test_chunked() -> None:
+    assert chunked([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]
+    assert chunked([], 2) == []
+
+
+def test_workers_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="workers is 0"):
+        video_workers(0)
+
+
+def test_a_configured_api_is_used(prefect_server: str) -> None:
+    with prefect_api() as url:
+        assert url == prefect_server == os.environ["PREFECT_API_URL"]
+
+
+def test_a_server_that_cannot_start_shows_its_log() -> None:
+    settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "no address"}
+    with (
+        pytest.raises(RuntimeError, match=r"ended with code [\s\S]*not parse SQLAlchemy URL"),
+        private_server(settings),
+    ):
+        pass
+
+
+def test_nothing_stops_a_run(prefect_server: str, capfd: pytest.CaptureFixture[str]) -> None:
+    from sample_flow import work
+
+    chunks = [{Key(video_id=video): ""} for video in ("crash", "bad", "forgotten")]
+
+    @flow
+    def three() -> list[Outcome]:
+        return run_chunks("label", work, "", chunks, "", ThreadPoolTaskRunner(max_workers=2))
+
+    assert three() == [
+        ("crash", "failed", "RuntimeError: out of memory"),
+        ("bad", "failed", "no frames"),
+        ("forgotten", "failed", "the task returned no outcome for it"),
+    ]
+    printed = capfd.readouterr().err
+    assert "label: 3/3 videos, 3 failed\n" in printed
+    assert "label: bad failed: no frames\n" in printed
+
+
+def test_workers_and_resuming(
+    prefect_server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from sample_flow import sample
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    empty = {"pseudo_labels": TABLES["pseudo_labels"].empty_table()}
+    present = Key(dataset="demo", split="train", video_id="a")
+    Warehouse.create(tmp_path / "warehouse").publish("label", present, "print", empty)
+
+    first = sample(["a", "b", "c", "crash"], str(tmp_path), workers=2)
+    assert first == Summary(done=2, present=1, failed=1)
+    notes = [note.read_text() for note in tmp_path.iterdir() if note.is_file()]
+    assert notes and set(notes) == {f"{os.getpid()} cpu 1"}  # our children, CPU, one thread
+
+    started = time.monotonic()
+    again = sample(["a", "b", "c"], str(tmp_path), workers=2)
+    assert again == Summary(done=0, present=3, failed=0)
+    assert time.monotonic() - started < 3  # no worker was started
+    assert "INFO" not in capfd.readouterr().err
+
+
+def test_kill_9_leaves_nothing(tmp_path: Path) -> None:
+    environment = {name: os.environ[name] for name in os.environ if name != "PREFECT_API_URL"}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
+    run = subprocess.Popen(
+        [sys.executable, HERE / "sample_flow.py", tmp_path], env=environment, cwd=tmp_path
+    )
+    try:
+        notes = tmp_path.glob
+        wait_for(lambda: run.poll() is not None or len(list(notes("[0-9]*"))) == 2)
+        children = {pid for pid, parent in processes().items() if parent == run.pid}
+        assert len(children) >= 3  # the server and two workers
+        assert {int(note.name) for note in notes("[0-9]*")} < children
+        assert list(notes("sola-prefect-*"))
+        os.kill(run.pid, signal.SIGKILL)
+        wait_for(lambda: not children & set(processes()), seconds=15)
+        assert not list(notes("sola-prefect-*"))
+    finally:
+        run.kill()
+        run.wait()
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
+def test_deployments_fit_their_flows(deployment: dict) -> None:
+    file, name = deployment["entrypoint"].split(":")
+    assert (file, name) == (f"flows/{deployment['name']}.py", deployment["name"])
+    deployed = getattr(importlib.import_module(f"flows.{name}"), name)
+    inspect.signature(deployed.fn).bind(**deployment["parameters"])  # all that it needs
+    deployed.validate_parameters(deployment["parameters"])
+    for schedule in deployment.get("schedules", []):
+        CronSchedule(**schedule)
+
+
+def test_deploying_schedules_the_nightly_flow(prefect_server: str) -> None:
+    """The user's commands, on a real server. Wrong versions of fastapi or SQLAlchemy fail here."""
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="sola", type="process"))
+        subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        deployed = {d.name: d for d in client.read_deployments()}
+        assert set(deployed) == {"precompute", "label", "train", "evaluate"}
+        (pull,) = deployed["train"].pull_steps
+        assert pull == {"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}
+        nightly = {"any_": [deployed["precompute"].id]}
+        scheduled = FlowRunFilter(deployment_id=nightly, state={"type": {"any_": ["SCHEDULED"]}})
+        wait_for(lambda: client.read_flow_runs(flow_run_filter=scheduled), seconds=60)
