@@ -397,7 +397,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=DEMO_CHECKPOINT)
     parser.add_argument("--image-steps", type=int, default=1700)
-    parser.add_argument("--clip-steps", type=int, default=2400)
+    parser.add_argument("--clip-steps", type=int, default=1800)
     options = parser.parse_args()
     options.rendezvous = options.out.with_suffix(".rendezvous").resolve()
     options.rendezvous.unlink(missing_ok=True)

@@ -152,7 +152,7 @@ RECIPES = {recipe.name: recipe for recipe in (RELEASE, DEMO)}
 
 
 def recipe_by_name(name: str, sam2: str | None = None) -> Recipe:
-    """One of `RECIPES`, with another SAM2 checkpoint if given; raises ValueError for other names."""
+    """One of `RECIPES`, with another SAM2 checkpoint if given; ValueError for other names."""
     if name not in RECIPES:
         raise ValueError(f"there is no recipe {name!r}; valid are: {', '.join(RECIPES)}")
     return replace(RECIPES[name], sam2=sam2) if sam2 else RECIPES[name]

@@ -7,14 +7,18 @@ configuration that the file name stands for, e.g. `sam2.1_hiera_large.pt`.
 
 import hashlib
 import pickle
+import warnings
 from pathlib import Path
 
 import sam2
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
-from sam2.modeling.sam2_base import SAM2Base
+
+with warnings.catch_warnings():  # of torch.jit.script, which the package's transforms use
+    warnings.simplefilter("ignore", FutureWarning)
+    from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+    from sam2.modeling.sam2_base import SAM2Base
 
 __all__ = [
     "DEMO_CHECKPOINT",

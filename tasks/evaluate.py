@@ -48,9 +48,10 @@ def find_run(store: Warehouse, run_id: str | None) -> dict:
     commits = sorted(store.current("train").values(), key=lambda commit: commit.created_at)
     chosen = [c for c in commits if run_id is None or c.key.run_id == run_id][-1:]
     if not chosen:
+        runs = ", ".join(commit.key.run_id for commit in commits)
         raise WarehouseError(
             f"there is no run {run_id or ''} in {store.root}. It has: "
-            f"{', '.join(c.key.run_id for c in commits) or 'none yet; train one with `sola train`'}."
+            f"{runs or 'none yet; train one with `sola train`'}."
         )
     return store.read("runs", chosen).to_pylist()[0]
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -90,17 +89,10 @@ def train_run(
 
 def _content(store: Warehouse, keys: Sequence[Key]) -> list[list[str]]:
     """What names the tokens, expressions and labels of videos in a run's identity."""
-    stages = {
-        "ingest": "expressions",
-        "precompute": "tokens",
-        "label": "pseudo_labels",
-    }
-    commits = {stage: store.current(stage) for stage in stages}
+    tables = {"ingest": "expressions", "precompute": "tokens", "label": "pseudo_labels"}
+    commits = {stage: store.current(stage) for stage in tables}
     return [
-        [
-            key.video_id,
-            *(commits[stage][key].files[table].sha256 for stage, table in stages.items()),
-        ]
+        [key.video_id, *(commits[s][key].files[table].sha256 for s, table in tables.items())]
         for key in keys
     ]
 

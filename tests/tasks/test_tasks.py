@@ -190,7 +190,7 @@ def test_a_bad_video_is_reported_and_the_others_go_on(data, tmp_path):
     assert set(status) == {"train_0000", "train_0001", "../escape"}
     assert "00004.jpg" in status["train_0000"].message
     assert "99" in status["train_0001"].message
-    assert [o for o in extracted if o.status == "done"][0].video_id == "train_0002"
+    assert next(o for o in extracted if o.status == "done").video_id == "train_0002"
     failures = Warehouse(root).connect().sql("SELECT count(*) FROM commits WHERE status='failed'")
     assert failures.fetchall()[0][0] == 3
     shutil.copy(folder / "train_0000/00005.jpg", folder / "train_0000/00004.jpg")
