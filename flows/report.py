@@ -78,12 +78,16 @@ def print_status(warehouse: Path) -> int:
         "SELECT stage, dataset, split, video_id, error FROM commits WHERE status = 'failed'"
     ).fetchall()
     for stage, dataset, split, video_id, error in failed:
-        console.print(f"{stage} {dataset}/{split}/{video_id}: {error}", markup=False)
+        console.print(
+            f"{stage} {dataset}/{split}/{video_id}: {error}", markup=False, soft_wrap=True
+        )
     for stage, dataset, split in sorted({row[:3] for row in failed}):
         command = "precompute" if stage == "ingest" else stage
         where = f"--warehouse {shlex.quote(str(warehouse))} --dataset {dataset} --split {split}"
         root = " --root DIR" if command == "precompute" else ""
-        console.print(f"after mending the cause: sola {command} {where}{root}", markup=False)
+        console.print(
+            f"after mending the cause: sola {command} {where}{root}", markup=False, soft_wrap=True
+        )
     return len(failed)
 
 
@@ -117,7 +121,7 @@ def print_demo_report(warehouse: Path, run_id: str) -> None:
         "token_similarity_by_iou",
         '--format csv "SELECT * FROM scores WHERE jf < 0.3"',
     ):
-        console.print(f"  sola query --warehouse {where} {question}", markup=False)
+        console.print(f"  sola query --warehouse {where} {question}", markup=False, soft_wrap=True)
     console.print(f"  sola query --warehouse {where}    # the tables and named queries there are")
 
 

@@ -9,8 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
@@ -24,15 +23,13 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.logging.configuration import setup_logging
 from prefect.settings import get_current_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from flows.progress import video_progress
 from flows.server import die_with, private_server
 from tasks.outcome import Outcome
 from warehouse import Key, Warehouse
 
 CHUNK = 16  # videos per task: Prefect's server stores about 15 task runs a second
-PLAIN_LINE_EVERY_S = 30.0
 FAILURES_SHOWN = 5
 
 T = TypeVar("T")
@@ -46,15 +43,15 @@ def prefect_api() -> Iterator[str]:
     """Yield the URL of a Prefect API: the configured one, else that of a private server.
 
     The server lives as long as this block; it is gone, too, when this process is killed. Its URL
-    is the PREFECT_API_URL of child processes and nested blocks. The console gets warnings only,
-    unless PREFECT_LOGGING_LEVEL is set.
+    is the PREFECT_API_URL of child processes and nested blocks. Prefect's log stays off
+    the console (errors reach the caller), unless PREFECT_LOGGING_LEVEL is set.
 
     Raises:
         RuntimeError: the private server did not start; the message ends with its log.
     """
     settings = get_current_settings()
     chosen = settings.to_environment_variables(exclude_unset=True)
-    quiet = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"}
+    quiet = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
     if "PREFECT_LOGGING_LEVEL" in chosen:
         quiet = {}
     if settings.api.url:
@@ -195,7 +192,7 @@ def run_chunks(
     """
     outcomes: dict[Key, Outcome] = {}
     parameters = inspect.signature(task.fn).bind
-    with runner, progress(stage, sum(map(len, chunks))) as advance:
+    with runner, video_progress(stage, sum(map(len, chunks))) as advance:
         futures = {
             runner.submit(task, dict(parameters(warehouse, chunk, settings).arguments)): chunk
             for chunk in chunks
@@ -235,34 +232,3 @@ def _failures(outcomes: Iterable[Outcome]) -> int:
 def chunked(items: Sequence[T], size: int) -> list[Sequence[T]]:
     """Split `items` into runs of `size`, the last one perhaps shorter."""
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-@contextmanager
-def progress(describe: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar over `total` videos; yields `advance(videos, how_many_of_them_failed)`.
-
-    Where standard error is no terminal: a plain line at most every 30 s, and one at the end.
-    """
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("videos, {task.fields[failed]} failed"),
-        TimeRemainingColumn(),
-    )
-    last_line = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        bar.add_task(describe, total=total, failed=0)
-        (row,) = bar.tasks
-
-        def advance(videos: int, failed: int) -> None:
-            nonlocal last_line
-            bar.update(row.id, advance=videos, failed=row.fields["failed"] + failed)
-            due = row.finished or time.monotonic() - last_line > PLAIN_LINE_EVERY_S
-            if due and not console.is_terminal:
-                last_line = time.monotonic()
-                line = f"{row.completed:.0f}/{total} videos, {row.fields['failed']} failed"
-                print(f"{describe}: {line}", file=sys.stderr, flush=True)
-
-        yield advance

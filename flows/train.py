@@ -5,6 +5,7 @@ sola train --dataset mevis --split train --validation valid_u
 
 from prefect import flow
 
+from flows.progress import epoch_progress
 from sola_model.recipes import recipe_by_name
 from tasks.train import train_run
 
@@ -18,4 +19,6 @@ def train(
     recipe: str = "release",
 ) -> str:
     """Train a selector on a labelled split; returns the run id. An interrupted run continues."""
-    return train_run(warehouse, dataset, split, validation, recipe_by_name(recipe))
+    settings = recipe_by_name(recipe)
+    with epoch_progress("train", settings.training.epochs) as on_epoch:
+        return train_run(warehouse, dataset, split, validation, settings, on_epoch)

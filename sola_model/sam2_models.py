@@ -14,21 +14,21 @@ import sam2
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-
-with warnings.catch_warnings():  # of torch.jit.script, which the package's transforms use
-    warnings.simplefilter("ignore", FutureWarning)
-    from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
-    from sam2.modeling.sam2_base import SAM2Base
+from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+from sam2.modeling.sam2_base import SAM2Base
 
 __all__ = [
     "DEMO_CHECKPOINT",
     "SAM2AutomaticMaskGenerator",
     "SAM2Base",
     "build_sam2",
-    "file_hash",
+    "checkpoint_identity",
     "load_sam2",
     "resolve_checkpoint",
 ]
+
+# The package's image transforms use torch.jit.script, which newer versions of torch warn of.
+warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "sam2_demo.pt"
 
@@ -67,15 +67,7 @@ def load_sam2(name: str | Path, device: str | torch.device = "cpu") -> SAM2Base:
         ValueError: the file is not a SAM2 checkpoint, or its weights do not fit its architecture.
     """
     path = resolve_checkpoint(name)
-    model = build_sam2(_config_path(path))
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        state = checkpoint["model"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a SAM2 checkpoint: {error}. Valid is a torch file holding "
-            "{'model': state_dict}, as Meta publishes them; download it again."
-        ) from error
+    model, state = build_sam2(_config_path(path)), _read_state(path)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -126,7 +118,25 @@ def _config_path(checkpoint: Path) -> Path:
     )
 
 
-def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes: names the weights in fingerprints."""
+def checkpoint_identity(name: str | Path) -> str:
+    """sha256 of a checkpoint's file: what names the weights in fingerprints.
+
+    Raises:
+        ValueError: there is no such checkpoint, or the file is none.
+    """
+    path = resolve_checkpoint(name)
+    _config_path(path), _read_state(path)  # a wrong file is one error now, not one per video
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return checkpoint["model"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path} is not a SAM2 checkpoint ({reason}). Valid is a torch file holding "
+            "{'model': state_dict}, as Meta publishes them; download it again."
+        ) from error

@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from sola_model.recipes import Recipe
-from sola_model.sam2_models import SAM2Base, file_hash, load_sam2, resolve_checkpoint
+from sola_model.sam2_models import SAM2Base, checkpoint_identity, load_sam2
 from sola_model.tracks import extract_tracks
 from tasks.outcome import Outcome, publish_each
 from tasks.tables import read_video, track_tables
@@ -25,7 +25,7 @@ def wanted_tracks(
     store: Warehouse, dataset: str, split: str, video_ids: Sequence[str], recipe: Recipe
 ) -> dict[Key, str]:
     """What the tracks of ingested videos depend on: frames, weights, settings and this code."""
-    weights, settings = file_hash(resolve_checkpoint(recipe.sam2)), asdict(recipe.extraction)
+    weights, settings = checkpoint_identity(recipe.sam2), asdict(recipe.extraction)
     ingested = store.current("ingest", dataset=dataset, split=split)
     keys = [Key(dataset=dataset, split=split, video_id=video_id) for video_id in video_ids]
     frames = store.read("videos", [ingested[key] for key in keys])["content_hash"].to_pylist()

@@ -1,0 +1,129 @@
+"""The command line: help, query formats, status, and errors that say what to do."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner, Result
+
+from flows.cli import app
+from warehouse import TABLES, Key, Warehouse
+from warehouse.demo_data import write_dataset
+from warehouse.queries import named_queries
+
+COMMANDS = ("demo", "precompute", "label", "train", "evaluate", "query", "status")
+
+
+def sola(*arguments: str) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "100"})
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Path:
+    """Two rows of training metrics and a failed video."""
+    store = Warehouse.create(tmp_path / "warehouse")
+    rows = [{"run_id": "r", "epoch": e, "metric": "loss", "value": 1.0 / e} for e in (1, 2)]
+    metrics = (
+        TABLES["training_metrics"]
+        .empty_table()
+        .from_pylist(rows, schema=TABLES["training_metrics"])
+    )
+    store.publish("train", Key(run_id="r"), "f",
+                  {"runs": TABLES["runs"].empty_table(), "training_metrics": metrics})  # fmt: skip
+    bad = Key(dataset="mevis", split="train", video_id="v1")
+    store.publish_failure("precompute", bad, "f", "FrameError: 00003.jpg is not an image")
+    return store.root
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_that_fits_a_screen(command: str) -> None:
+    result = sola(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example: sola {command}" in " ".join(result.output.split())
+    assert len(result.output.splitlines()) <= 45
+
+
+def test_no_command_is_undocumented() -> None:
+    assert {command.callback.__name__ for command in app.registered_commands} == set(COMMANDS)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for command in COMMANDS:
+        assert f"sola {command}" in readme or f"make {command}" in readme, command
+
+
+def test_query_formats(warehouse: Path, tmp_path: Path) -> None:
+    sql = "SELECT epoch, value FROM training_metrics ORDER BY epoch"
+    text = sola("query", "--warehouse", warehouse, "--format", "csv", sql).output
+    assert list(csv.DictReader(io.StringIO(text))) == [
+        {"epoch": "1", "value": "1.0"}, {"epoch": "2", "value": "0.5"}]  # fmt: skip
+    text = sola("query", "--warehouse", warehouse, "--format", "json", sql).output
+    assert json.loads(text) == [{"epoch": 1, "value": 1.0}, {"epoch": 2, "value": 0.5}]
+    out = tmp_path / "result.parquet"
+    sola("query", "--warehouse", warehouse, "--format", "parquet", "--out", out, sql)
+    assert pq.read_table(out).to_pylist() == json.loads(text)
+    assert "0.5" in sola("query", "--warehouse", warehouse, sql).output
+
+
+@pytest.mark.parametrize("name", named_queries())
+def test_every_named_query_runs(warehouse: Path, name: str) -> None:
+    assert sola("query", "--warehouse", warehouse, "--format", "csv", name).exit_code == 0
+
+
+def test_query_without_sql_lists_tables_and_queries(warehouse: Path) -> None:
+    output = sola("query", "--warehouse", warehouse).output
+    assert all(name in output for name in (*TABLES, *named_queries()))
+
+
+def test_status_names_failures_and_what_mends_them(warehouse: Path) -> None:
+    result = sola("status", "--warehouse", warehouse)
+    assert result.exit_code == 2
+    assert "v1: FrameError: 00003.jpg is not an image" in result.output
+    assert "sola precompute" in result.output and "--split train" in result.output
+
+
+def test_the_warehouse_may_come_from_the_environment(warehouse: Path) -> None:
+    result = CliRunner().invoke(app, ["status"], env={"SOLA_WAREHOUSE": str(warehouse)})
+    assert "precompute" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["query", "SELECT nothing FROM nowhere"], "nowhere"),
+        (["query", "--format", "xml", "SELECT 1"], "there is no format 'xml'"),
+        (["query", "--format", "parquet", "SELECT 1"], "--out"),
+    ],
+)
+def test_query_errors(warehouse: Path, arguments: list[str], message: str) -> None:
+    result = sola(*arguments, "--warehouse", warehouse)
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_flow_errors_end_in_their_message(prefect_server: str, tmp_path: Path) -> None:
+    data, blocked = tmp_path / "data", tmp_path / "file"
+    write_dataset(data, {"train": 1, "valid_u": 1}, frames=4)
+    (data / "valid_u" / "mask_dict.json").unlink()
+    blocked.write_text("")
+    fake = tmp_path / "sam2.1_hiera_tiny.pt"
+    fake.write_bytes(b"no checkpoint")
+    demo = ["--root", data, "--dataset", "demo", "--recipe", "demo", "--workers", "1"]
+    store = ["--warehouse", tmp_path / "w"]
+    cases = [
+        (["precompute", *demo, *store, "--split", "valid_u"], "mask_dict.json", 1),
+        (["precompute", *demo, *store, "--root", tmp_path / "none"], "none", 1),
+        (["precompute", *demo, "--warehouse", blocked / "w"], str(blocked), 1),
+        (["precompute", *demo, *store, "--recipe", "best"], "valid are: release, demo", 1),
+        (["precompute", *demo, *store, "--sam2", "sam9"], "no SAM2 checkpoint file 'sam9'", 1),
+        (["precompute", *demo, *store, "--sam2", fake], "is not a SAM2 checkpoint", 1),
+        (["train", "--dataset", "demo", *store], "sola label", 1),
+        (["evaluate", "--dataset", "demo", *store], "sola train", 1),
+        (["label", "--warehouse", tmp_path / "empty"], "is not a warehouse", 1),
+    ]
+    for arguments, message, code in cases:
+        result = sola(*arguments)
+        assert message in " ".join(result.output.split()), (arguments, result.output)
+        assert result.exit_code == code, (arguments, result.output)
+        assert "Traceback" not in result.output
