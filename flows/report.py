@@ -3,8 +3,8 @@
 import json
 import shlex
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -12,9 +12,6 @@ from rich.table import Table
 
 from warehouse import TABLES, Warehouse
 from warehouse.queries import load_query, named_queries
-
-if TYPE_CHECKING:
-    import duckdb
 
 FORMATS = ("table", "csv", "json", "parquet")
 console = Console()
@@ -78,16 +75,12 @@ def print_status(warehouse: Path) -> int:
         "SELECT stage, dataset, split, video_id, error FROM commits WHERE status = 'failed'"
     ).fetchall()
     for stage, dataset, split, video_id, error in failed:
-        console.print(
-            f"{stage} {dataset}/{split}/{video_id}: {error}", markup=False, soft_wrap=True
-        )
+        print(f"{stage} {dataset}/{split}/{video_id}: {error}")
     for stage, dataset, split in sorted({row[:3] for row in failed}):
         command = "precompute" if stage == "ingest" else stage
         where = f"--warehouse {shlex.quote(str(warehouse))} --dataset {dataset} --split {split}"
         root = " --root DIR" if command == "precompute" else ""
-        console.print(
-            f"after mending the cause: sola {command} {where}{root}", markup=False, soft_wrap=True
-        )
+        print(f"after mending the cause: sola {command} {where}{root}")
     return len(failed)
 
 
@@ -99,36 +92,32 @@ def print_demo_report(warehouse: Path, run_id: str) -> None:
         f"""
         WITH everything AS (SELECT 'all' AS tag, * FROM ({load_query("scores_summary")})),
              by_tag AS ({load_query("scores_by_tag")})
-        SELECT {columns} FROM everything WHERE run_id = '{run_id}'
-        UNION ALL
-        SELECT {columns} FROM by_tag WHERE run_id = '{run_id}'
-            AND tag IN ('look-alike', 'motion', 'static', 'multi-target', 'no-target')
+        SELECT {columns} FROM (FROM everything UNION ALL BY NAME FROM by_tag)
+        WHERE run_id = '{run_id}'
+            AND tag IN ('all', 'look-alike', 'motion', 'static', 'multi-target', 'no-target')
+        ORDER BY tag
         """
+    ).fetchall()
+    headers = ["", "number", "oracle", "selector", *TRIVIAL.values()]
+    _print(f"J&F in percent on held-out clips, run {run_id}", headers, scores)
+    print("look-alike: something that looks like the target is not meant; only motion tells\n")
+    statistics = connection.sql(load_query("pseudo_label_statistics"))
+    by_split = zip(statistics.columns, *statistics.fetchall(), strict=True)
+    _, splits, *numbers = by_split
+    _print("pseudo-labels", list(splits), numbers)
+    where = f"sola query --warehouse {shlex.quote(str(warehouse))}"
+    print(
+        f"""ask the warehouse:
+  {where}    # lists its tables and named queries
+  {where} worst_expressions
+  {where} token_similarity_by_iou
+  {where} --format csv "SELECT text, jf FROM scores JOIN expressions USING (dataset, split, \
+video_id, expression_id) WHERE jf < 0.3\""""
     )
-    _print(
-        scores,
-        f"J&F in percent on held-out clips, run {run_id}",
-        ["", "expressions", "oracle", "selector", *TRIVIAL.values()],
-    )
-    _print(connection.sql(load_query("pseudo_label_statistics")), "pseudo-labels")
-    console.print(
-        "look-alike: an object that looks like the target is not meant; only motion tells"
-    )
-    where = shlex.quote(str(warehouse))
-    console.print("\nask the warehouse:", style="bold")
-    for question in (
-        "worst_expressions",
-        "token_similarity_by_iou",
-        '--format csv "SELECT * FROM scores WHERE jf < 0.3"',
-    ):
-        console.print(f"  sola query --warehouse {where} {question}", markup=False, soft_wrap=True)
-    console.print(f"  sola query --warehouse {where}    # the tables and named queries there are")
 
 
-def _print(
-    relation: "duckdb.DuckDBPyRelation", title: str, headers: list[str] | None = None
-) -> None:
-    table = Table(*(headers or relation.columns), title=title, title_justify="left")
-    for row in relation.fetchall():
+def _print(title: str, headers: list[str], rows: Iterable[Sequence[object]]) -> None:
+    table = Table(*headers, title=title, title_justify="left")
+    for row in rows:
         table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
     console.print(table)

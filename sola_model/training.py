@@ -115,7 +115,10 @@ class _Run:
         torch.manual_seed(config.seed)
         self.selector = TrackSelector(recipe.selector).to(device)
         self.optimizer = torch.optim.AdamW(
-            self.selector.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.selector.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         steps = sum(math.ceil(len(v.texts) / config.expressions_per_step) for v in videos)
         self.schedule = _schedule(self.optimizer, config, steps * config.epochs)

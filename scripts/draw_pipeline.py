@@ -1,0 +1,80 @@
+"""Draw docs/pipeline.png from a finished demo: a video, its mask tracks, what a sentence selects.
+
+python scripts/draw_pipeline.py --warehouse demo-warehouse --out docs/pipeline.png
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from pycocotools import mask as coco
+
+from tasks.tables import read_mask_tracks
+from warehouse import Key, Warehouse
+from warehouse.frames import read_frames
+
+PALETTE = np.array([[230, 60, 60], [60, 140, 240], [250, 200, 60], [90, 200, 110], [190, 90, 220],
+                    [80, 210, 220], [250, 140, 50], [200, 200, 200]])  # fmt: skip
+SHOWN = 6  # frames
+
+
+def overlay(frame_HW3: np.ndarray, masks: dict[int, dict]) -> np.ndarray:
+    """Paint COCO RLE masks over a frame, each track id in its colour."""
+    picture = frame_HW3.astype(float)
+    for track_id, rle in masks.items():
+        inside = coco.decode(rle).astype(bool)
+        picture[inside] = 0.35 * picture[inside] + 0.65 * PALETTE[track_id % len(PALETTE)]
+    return picture.astype(np.uint8)
+
+
+def main(warehouse: Path, out: Path) -> None:
+    store = Warehouse(warehouse)
+    dataset, split, video_id, expression_id, text = (
+        store.connect()
+        .sql(
+            """
+            SELECT dataset, split, video_id, expression_id, text
+            FROM scores JOIN expressions USING (dataset, split, video_id, expression_id)
+            WHERE list_contains(tags, 'look-alike') AND tracks_selected = 1
+            ORDER BY jf DESC, video_id, expression_id
+            """
+        )
+        .fetchall()[0]
+    )
+    key = Key(dataset=dataset, split=split, video_id=video_id)
+    video = store.read("videos", [store.current("ingest")[key]]).to_pylist()[0]
+    frames = list(read_frames(Path(video["path"]), video["frames"]))
+    tracks = read_mask_tracks(store, store.current("precompute")[key])
+    selected = {
+        row[0]
+        for row in store.connect()
+        .execute(
+            "SELECT track_id FROM predictions "
+            "WHERE selected AND video_id = ? AND expression_id = ? AND split = ?",
+            [video_id, expression_id, split],
+        )
+        .fetchall()
+    }
+    rows = [
+        ("video", []),
+        ("mask tracks from grid prompts", range(len(tracks))),
+        (f'selected for "{text}"', selected),
+    ]
+    shown = np.linspace(0, len(frames) - 1, SHOWN).astype(int)
+    figure, axes = plt.subplots(len(rows), SHOWN, figsize=(2 * SHOWN, 5.2))
+    for (title, ids), line in zip(rows, axes, strict=True):
+        for t, axis in zip(shown, line, strict=True):
+            axis.imshow(overlay(frames[t], {n: tracks[n][t] for n in ids}))
+            axis.set_axis_off()
+        line[0].set_title(title, loc="left", fontsize=12)
+    figure.tight_layout(pad=0.4)
+    figure.savefig(out, dpi=80)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--warehouse", type=Path, default=Path("demo-warehouse"))
+    parser.add_argument("--out", type=Path, default=Path("docs/pipeline.png"))
+    options = parser.parse_args()
+    main(options.warehouse, options.out)

@@ -1,0 +1,112 @@
+"""Measure the embedded SAM2 on held-out clips: prompts, tracks, and what object tokens carry.
+
+python scripts/measure_demo_models.py --clips 60     # prints the table of docs/models.md
+"""
+
+import argparse
+
+import numpy as np
+import torch
+from pycocotools import mask as coco
+
+from sola_model.encoding import EncodedVideo
+from sola_model.metrics import track_overlaps
+from sola_model.prompts import grid_prompts
+from sola_model.recipes import DEMO
+from sola_model.sam2_models import load_sam2
+from sola_model.tracks import propagate
+from warehouse.demo_data import random_scene, render_frames
+
+SEED = 777  # apart from the training script's and the demo's
+VISIBLE = 60  # pixels from which an object counts
+
+
+def rles(masks_THW: np.ndarray) -> list[dict]:
+    """One COCO RLE per frame."""
+    return [coco.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks_THW]
+
+
+def geometry(masks_THW: np.ndarray) -> np.ndarray:
+    """x, y, log width, log height per frame (T, 4), NaN where the object cannot be seen."""
+    found = np.full((len(masks_THW), 4), np.nan)
+    for t, mask in enumerate(masks_THW):
+        if mask.sum() >= VISIBLE:
+            ys, xs = np.nonzero(mask)
+            found[t] = [xs.mean(), ys.mean(), np.log(np.ptp(xs) + 1), np.log(np.ptp(ys) + 1)]
+    return found
+
+
+def read_out(tokens_KD: np.ndarray, targets_KM: np.ndarray, train_K: np.ndarray) -> np.ndarray:
+    """R^2 of each target (M,) on the other rows, by ridge regression on the rows of `train_K`."""
+    design = np.column_stack([tokens_KD, np.ones(len(tokens_KD))])
+    gram = design[train_K].T @ design[train_K] + 1e-2 * np.eye(design.shape[1])
+    weights = np.linalg.solve(gram, design[train_K].T @ targets_KM[train_K])
+    truth, guess = targets_KM[~train_K], (design @ weights)[~train_K]
+    return 1 - ((truth - guess) ** 2).sum(0) / ((truth - truth.mean(0)) ** 2).sum(0)
+
+
+def main(clips: int) -> None:
+    torch.set_num_threads(1)
+    model = load_sam2("demo")
+    found, precise, ious, twins, tokens, positions, motion_tokens, motions, owners = (
+        [] for _ in range(9)
+    )
+    motion_owners: list[int] = []
+    for clip in range(clips):
+        scene = random_scene(np.random.default_rng([SEED, clip]))
+        frames_THW3, masks_NTHW = render_frames(scene)
+        video = EncodedVideo(model, frames_THW3)
+        looks = [(s.colour, s.kind) for s in scene.shapes]
+        objects = [rles(masks_THW) for masks_THW in masks_NTHW]
+        prompts = grid_prompts(model, video, DEMO.extraction.grid)
+        for t in range(0, len(video), DEMO.extraction.grid.stride):
+            visible = [
+                o[t] for o, m in zip(objects, masks_NTHW, strict=True) if m[t].sum() >= VISIBLE
+            ]
+            masks = [p.rle for p in prompts if p.frame_index == t]
+            if masks and visible:
+                overlap = coco.iou(masks, visible, [0] * len(visible)) > 0.7
+                found += overlap.any(0).tolist()
+                precise += overlap.any(1).tolist()
+            else:
+                found += [False] * len(visible)
+        for n, masks_THW in enumerate(masks_NTHW):
+            start = int(np.argmax(masks_THW.sum((1, 2))))
+            ((track, tokens_TD),) = propagate(model, video, start, [objects[n][start]])
+            ious.append(track_overlaps([track], [objects[n]]).miou_NO[0, 0])
+            twins.append(looks.count(looks[n]) > 1)
+            place_T4 = geometry(masks_THW)
+            seen = ~np.isnan(place_T4[:, 0]) & (np.arange(len(place_T4)) != start)
+            tokens.append(tokens_TD[seen])
+            positions.append(place_T4[seen])
+            owners += [clip] * seen.sum()
+            both = seen[4:] & seen[:-4]
+            motion_tokens.append(np.concatenate([tokens_TD[4:], tokens_TD[:-4]], axis=1)[both])
+            motions.append((place_T4[4:, :2] - place_T4[:-4, :2])[both])
+            motion_owners += [clip] * both.sum()
+    ious, twins = np.array(ious), np.array(twins)
+    position = read_out(
+        np.concatenate(tokens), np.concatenate(positions), np.array(owners) % 2 == 0
+    )
+    motion = read_out(
+        np.concatenate(motion_tokens), np.concatenate(motions), np.array(motion_owners) % 2 == 0
+    )
+    rows = {
+        "grid prompts: recall at IoU 0.7": np.mean(found),
+        "grid prompts: precision at IoU 0.7": np.mean(precise),
+        "track IoU from a mask prompt, mean": ious.mean(),
+        "track IoU from a mask prompt, median": np.median(ious),
+        "track IoU, twins only": ious[twins].mean(),
+        "tokens, linear read-out: x, y (R^2)": position[:2].mean(),
+        "tokens, linear read-out: width, height (R^2)": position[2:].mean(),
+        "tokens, linear read-out: motion over 4 frames (R^2)": motion.mean(),
+    }
+    print(f"| {clips} held-out clips, {len(ious)} objects | |\n|---|---|")
+    for name, value in rows.items():
+        print(f"| {name} | {value:.3f} |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=60)
+    main(parser.parse_args().clips)
