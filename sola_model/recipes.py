@@ -140,7 +140,7 @@ DEMO = Recipe(
     sam2="demo",
     text_encoder="demo",
     extraction=Extraction(
-        grid=GridPrompts(points_per_side=8, predicted_iou=0.6, stability=0.7), max_tracks=16
+        grid=GridPrompts(points_per_side=10, predicted_iou=0.75, stability=0.85), max_tracks=16
     ),
     selector=SelectorConfig(token_dim=64, text_dim=128),
     training=TrainingConfig(
