@@ -14,6 +14,7 @@ from warehouse import TABLES, Warehouse
 from warehouse.queries import load_query, named_queries
 
 FORMATS = ("table", "csv", "json", "parquet")
+TABLE_ROWS = 60  # of a longer result the first and last are shown; the other formats have all
 console = Console()
 
 TRIVIAL = {
@@ -45,7 +46,7 @@ def write_result(warehouse: Path, sql: str, format: str, out: Path | None) -> No
     elif format == "json":
         text = json.dumps(result.to_arrow_table().to_pylist(), default=str) + "\n"
     else:
-        text = str(result)
+        text = result.df().to_string(index=False, max_rows=TABLE_ROWS) + "\n"
     if out is None:
         sys.stdout.write(text)
     else:

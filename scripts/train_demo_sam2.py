@@ -2,11 +2,13 @@
 
     python scripts/train_demo_sam2.py --out sola_model/demo/sam2_demo.pt
 
-Stage 1 learns to segment images from points and boxes, stage 2 to follow objects through clips.
+Stage 1 learns to segment images from points and boxes, stage 2 to follow objects through clips,
+stage 3 to say in the object pointers also what the objects look like.
 Each of two processes draws its own clips; gradients are averaged. Three auxiliary heads are
 trained along and thrown away: a dense head that puts position and extent into the image features,
 a mask head on the memory-conditioned features (without it tracking takes far longer to start),
-and a linear head that makes object pointers carry position, size and visibility.
+and linear heads that make object pointers carry position, size and visibility, and (stage 3)
+colour and kind.
 
 Shapes: B objects, G clips, T frames, H and W of the model's square image.
 """
@@ -16,22 +18,25 @@ import math
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from demo_clips import (
+    IMAGE_SIZE,
+    boxes_as_points,
+    clips,
+    first_frame_prompt,
+    geometry,
+    random_points,
+)
 from torch import Tensor, nn
 
 from sola_model.sam2_models import DEMO_CHECKPOINT, SAM2Base, build_sam2
-from warehouse.demo_data import random_scene, render_frames
+from warehouse.demo_data.scene import COLOURS, KINDS
 
 PROCESSES = 2
-IMAGE_SIZE = 128
 CHANNELS = 64
-MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-VISIBLE = 12  # pixels of the model's image from which an object counts as visible
 
 
 class AuxiliaryHeads(nn.Module):
@@ -41,44 +46,11 @@ class AuxiliaryHeads(nn.Module):
         super().__init__()
         # foreground, offset to the centre (2), log size (2), absolute position (2)
         self.dense = nn.ModuleList(nn.Conv2d(CHANNELS, 7, 1) for _ in range(3))
+        looks = len(COLOURS) + len(KINDS)
+        self.dense_looks = nn.ModuleList(nn.Conv2d(CHANNELS, looks, 1) for _ in range(3))
         self.memory_mask = nn.Conv2d(CHANNELS, 16, 1)
         self.pointer = nn.Linear(CHANNELS, 5)  # x, y, log width, log height, visible
-
-
-def clips(rng: np.random.Generator, count: int, frames: int) -> tuple[Tensor, list[Tensor]]:
-    """Random clips: images_GT3HW (normalised) and, per clip, masks_NTHW (float, 0 or 1)."""
-    images, masks = [], []
-    for _ in range(count):
-        scene = random_scene(rng)
-        stride = int(rng.integers(1, 3)) if frames > 1 else 1
-        start = int(rng.integers(0, scene.frames - (frames - 1) * stride))
-        indices = range(start, start + (frames - 1) * stride + 1, stride)
-        if rng.random() < 0.5:
-            indices = indices[::-1]
-        frames_THW3, masks_NTHW = render_frames(scene, indices)
-        frames_THW3 = np.stack([cv2.resize(f, (IMAGE_SIZE, IMAGE_SIZE)) for f in frames_THW3])
-        tensor = torch.from_numpy(frames_THW3).permute(0, 3, 1, 2).float() / 255
-        images.append((tensor - MEAN) / STD)
-        soft = F.interpolate(
-            torch.from_numpy(masks_NTHW).float(),
-            (IMAGE_SIZE, IMAGE_SIZE),
-            mode="bilinear",
-            align_corners=False,
-        )
-        masks.append((soft > 0.5).float())
-    return torch.stack(images), masks
-
-
-def geometry(masks_BHW: Tensor) -> Tensor:
-    """x, y, log width, log height, visible of each mask (B, 5); positions in -1..1."""
-    grid = torch.linspace(-1, 1, masks_BHW.shape[-1])
-    area = masks_BHW.sum((1, 2)).clamp(min=1)
-    column, row = masks_BHW.sum(1), masks_BHW.sum(2)
-    x, y = (column @ grid) / area, (row @ grid) / area
-    width, height = (column > 0).sum(1), (row > 0).sum(1)
-    visible = (masks_BHW.sum((1, 2)) >= VISIBLE).float()
-    sizes = [torch.log(side.clamp(min=1) / 32) for side in (width, height)]
-    return torch.stack([x, y, *sizes, visible], dim=1)
+        self.look = nn.Linear(CHANNELS, looks)  # of the pointer
 
 
 def mask_loss(logits: Tensor, target_BHW: Tensor) -> Tensor:
@@ -144,29 +116,25 @@ def dense_loss(heads: AuxiliaryHeads, levels: list[Tensor], masks: list[Tensor])
     return total
 
 
-def random_points(rng: np.random.Generator, masks_BHW: Tensor) -> Tensor:
-    """One random foreground pixel (x, y) of each mask (B, 2)."""
-    points = []
-    for mask in masks_BHW:
-        pixels = torch.nonzero(mask)
-        row, column = pixels[int(rng.integers(len(pixels)))].tolist()
-        points.append([float(column), float(row)])
-    return torch.tensor(points)
-
-
-def boxes_as_points(rng: np.random.Generator, masks_BHW: Tensor) -> Tensor:
-    """Slightly jittered boxes as two corner points each (B, 2, 2), as SAM2 takes them."""
-    corners = []
-    for mask in masks_BHW:
-        rows, columns = torch.nonzero(mask.any(1))[:, 0], torch.nonzero(mask.any(0))[:, 0]
-        box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-        corners.append([float(side) + rng.normal(0, 1.0) for side in box])
-    return torch.tensor(corners).float().view(-1, 2, 2)
+def dense_look_loss(
+    heads: AuxiliaryHeads, levels: list[Tensor], masks: list[Tensor], looks: list[Tensor]
+) -> Tensor:
+    """Colour and kind at every pixel of an object, on the three levels."""
+    total = torch.zeros(())
+    for head, features in zip(heads.dense_looks, levels, strict=True):
+        size = features.shape[-1]
+        for image, masks_NHW, looks_N2 in zip(head(features), masks, looks, strict=True):
+            inside = F.interpolate(masks_NHW[:, None], (size, size), mode="area")[:, 0] > 0.5
+            here = inside.any(0)
+            if here.any():
+                look_K2 = looks_N2[inside.float().argmax(0)[here]]
+                total = total + _look_loss(image[:, here].T, look_K2) / len(masks)
+    return total
 
 
 def image_step(model: SAM2Base, heads: AuxiliaryHeads, rng: np.random.Generator) -> Tensor:
     """Stage 1: segment objects of single images from a point or a box."""
-    images_GT3HW, clip_masks = clips(rng, count=10, frames=1)
+    images_GT3HW, clip_masks, _ = clips(rng, count=10, frames=1)
     masks = [m[:, 0] for m in clip_masks]
     out, levels = encode(model, images_GT3HW[:, 0])
     owner, targets, coords, labels, is_object = [], [], [], [], []
@@ -212,24 +180,28 @@ def image_step(model: SAM2Base, heads: AuxiliaryHeads, rng: np.random.Generator)
 
 
 def clip_step(
-    model: SAM2Base, heads: AuxiliaryHeads, rng: np.random.Generator, frames: int
+    model: SAM2Base, heads: AuxiliaryHeads, rng: np.random.Generator, frames: int, with_looks: bool
 ) -> Tensor:
-    """Stage 2: prompt objects on the first frame of clips and follow them through the rest."""
+    """Stages 2 and 3: prompt objects on the first frame of clips, follow them through the rest."""
     count = 12 // frames + 2
-    images_GT3HW, clip_masks = clips(rng, count, frames)
-    owner, targets = [], []
+    images_GT3HW, clip_masks, clip_looks = clips(rng, count, frames)
+    owner, targets, looks = [], [], []
     for g, masks_NTHW in enumerate(clip_masks):
-        for masks_THW in masks_NTHW:
+        for n, masks_THW in enumerate(masks_NTHW):
             if masks_THW[0].sum() >= 60:
                 owner.append(g)
                 targets.append(masks_THW)
-    target_BTHW = torch.stack(targets)
+                looks.append(clip_looks[g][n])
+    target_BTHW, look_B2 = torch.stack(targets), torch.stack(looks)
     out, levels = encode(model, images_GT3HW.flatten(0, 1))
     frame_masks = [m[:, t] for m in clip_masks for t in range(frames)]
     loss = 0.5 * dense_loss(heads, levels, frame_masks)
+    if with_looks:
+        frame_looks = [look for look in clip_looks for _ in range(frames)]
+        loss = loss + 0.5 * dense_look_loss(heads, levels, frame_masks, frame_looks)
     _, features, positions, sizes = model._prepare_backbone_features(out)
     history: dict[str, dict] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
-    prompt = _first_frame_prompt(rng, target_BTHW[:, 0])
+    prompt = first_frame_prompt(rng, target_BTHW[:, 0])
     for t in range(frames):
         rows = torch.tensor([g * frames + t for g in owner])
         vision = [f[:, rows] for f in features]
@@ -248,14 +220,20 @@ def clip_step(
         target_BHW = target_BTHW[:, t]
         extent_B5 = geometry(target_BHW)
         loss = loss + _pointer_loss(heads, pointer_BC, object_score_B1, extent_B5) / frames
+        in_sight = (extent_B5[:, 4] > 0) & (object_score_B1[:, 0] > 0)
+        if with_looks and in_sight.any():
+            read_BL = heads.look(pointer_BC[in_sight])
+            loss = loss + _look_loss(read_BL, look_B2[in_sight]) / frames
         if t == 0 and "mask" in prompt:
             continue  # the decoder's masks were not used
-        seen = (extent_B5[:, 4] > 0) & (object_score_B1[:, 0] > 0)
-        if seen.any():
+        if in_sight.any():
             iou = actual_iou(low_BMhw.detach(), target_BHW)
             loss = (
                 loss
-                + (mask_loss(low_BMhw[seen], target_BHW[seen]) + F.l1_loss(iou_BM[seen], iou[seen]))
+                + (
+                    mask_loss(low_BMhw[in_sight], target_BHW[in_sight])
+                    + F.l1_loss(iou_BM[in_sight], iou[in_sight])
+                )
                 / frames
             )
         loss = (
@@ -265,25 +243,6 @@ def clip_step(
         memory_mask = F.pixel_shuffle(heads.memory_mask(pixels), 4)
         loss = loss + mask_loss(memory_mask, target_BHW) / frames
     return loss
-
-
-def _first_frame_prompt(rng: np.random.Generator, target_BHW: Tensor) -> dict:
-    """A mask (60 %), point or box prompt; half of the masks are as coarse as predicted ones."""
-    kind = rng.random()
-    if kind < 0.6:
-        mask_B1HW = target_BHW[:, None]
-        if kind < 0.3:
-            coarse = F.interpolate(mask_B1HW, scale_factor=0.25, mode="area")
-            size = (IMAGE_SIZE, IMAGE_SIZE)
-            fine = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
-            mask_B1HW = (fine > rng.uniform(0.35, 0.65)).float()
-        return {"mask": mask_B1HW}
-    if kind < 0.8:
-        coords, label = random_points(rng, target_BHW)[:, None], [1]
-    else:
-        coords, label = boxes_as_points(rng, target_BHW), [2, 3]
-    labels = torch.tensor(label, dtype=torch.int32).expand(len(target_BHW), -1)
-    return {"points": {"point_coords": coords, "point_labels": labels}}
 
 
 def _pointer_loss(
@@ -296,6 +255,12 @@ def _pointer_loss(
     if not seen.any():
         return visible
     return visible + 2 * F.smooth_l1_loss(read_B5[seen, :4], extent_B5[seen, :4], beta=0.1) * 2
+
+
+def _look_loss(logits_BL: Tensor, look_B2: Tensor) -> Tensor:
+    """Cross-entropy of colour and of kind, whose logits lie side by side."""
+    colour, kind = logits_BL.split([len(COLOURS), len(KINDS)], dim=1)
+    return F.cross_entropy(colour, look_B2[:, 0]) + F.cross_entropy(kind, look_B2[:, 1])
 
 
 def _reset_pointer_projection(model: SAM2Base) -> None:
@@ -336,6 +301,7 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
     stages = [
         ("images", arguments.image_steps, 1e-3, 1.0),
         ("clips", arguments.clip_steps, 4e-4, 2.5),
+        ("looks", arguments.look_steps, 4e-4, 2.5),
     ]
     for number, (stage, steps, rate, memory) in enumerate(stages):
         if resume and resume["stage"] > number:
@@ -364,7 +330,8 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
             if stage == "images":
                 loss = image_step(model, heads, rng)
             else:
-                loss = clip_step(model, heads, rng, frames=4 if step < 0.35 * steps else 8)
+                frames = 4 if stage == "clips" and step < 0.35 * steps else 8
+                loss = clip_step(model, heads, rng, frames, with_looks=stage == "looks")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             _average_gradients(parameters)
@@ -398,6 +365,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=DEMO_CHECKPOINT)
     parser.add_argument("--image-steps", type=int, default=1700)
     parser.add_argument("--clip-steps", type=int, default=1800)
+    parser.add_argument("--look-steps", type=int, default=450)
     options = parser.parse_args()
     options.rendezvous = options.out.with_suffix(".rendezvous").resolve()
     options.rendezvous.unlink(missing_ok=True)
