@@ -67,7 +67,8 @@ def check_same_frames(mask_tracks: Iterable[MaskTrack]) -> None:
 
 def areas(masks: Sequence[RLE]) -> NDArray[np.float64]:
     """Pixels of each mask, whole numbers, float64 so that sums and differences are safe."""
-    return coco.area(list(masks)).astype(np.float64)
+    # One by one: pycocotools' `area` fails on a list of more than 255.
+    return np.array([coco.area(mask) for mask in masks], dtype=np.float64)
 
 
 def intersections(masks_A: Sequence[RLE], masks_B: Sequence[RLE]) -> NDArray[np.float64]:

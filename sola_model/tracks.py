@@ -114,7 +114,8 @@ def _at_compared_size(rle: dict, nearest: bool = False) -> dict:
 
 def _iou(a: list[dict], b: list[dict]) -> np.ndarray:
     """IoU of every pair of masks (len(a), len(b)); 1 where both are empty."""
-    both_empty = (coco.area(a) == 0)[:, None] & (coco.area(b) == 0)[None]
+    empty_a, empty_b = (np.array([coco.area(rle) == 0 for rle in rles]) for rles in (a, b))
+    both_empty = empty_a[:, None] & empty_b[None]
     return np.where(both_empty, 1.0, coco.iou(a, b, [0] * len(b)))
 
 

@@ -21,7 +21,7 @@ def mask_columns(rles: Sequence[RLE]) -> dict[str, list[Any]]:
         "height": [rle["size"][0] for rle in rles],
         "width": [rle["size"][1] for rle in rles],
         "counts": [_text(rle["counts"]) for rle in rles],
-        "area": [int(area) for area in coco.area(list(rles))],
+        "area": [int(coco.area(rle)) for rle in rles],  # one by one: it fails on over 255
         "x": x,
         "y": y,
         "w": w,

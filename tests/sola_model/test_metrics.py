@@ -186,3 +186,9 @@ def test_unequal_tracks_and_objects_are_refused() -> None:
         track_overlaps([[SQUARE], [SQUARE, SQUARE]], [[SQUARE]])
     with pytest.raises(ValueError, match="sizes"):
         track_overlaps([[SQUARE]], [[empty_rle(30, 20)]])
+
+
+def test_more_tracks_and_frames_than_pycocotools_can_measure_at_once() -> None:
+    mask = coco.encode(np.asfortranarray(np.eye(4, dtype=np.uint8)))
+    overlaps = track_overlaps([[mask] * 30] * 10, [[mask] * 30])
+    assert (overlaps.miou_NO == 1).all()

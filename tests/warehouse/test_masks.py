@@ -34,3 +34,8 @@ def test_text_and_bytes_counts_are_the_same_and_none_is_allowed() -> None:
     text = {"size": rle["size"], "counts": rle["counts"].decode()}
     assert mask_columns([rle]) == mask_columns([text])
     assert all(column == [] for column in mask_columns([]).values())
+
+
+def test_more_masks_than_pycocotools_can_measure_at_once() -> None:
+    mask = encode(np.eye(4))
+    assert mask_columns([mask] * 300)["area"] == [4] * 300
