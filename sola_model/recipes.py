@@ -49,6 +49,9 @@ class SelectorConfig:
     layers: alignment layers L (paper Table A.2b: two are best).
     heads: attention heads.
     negative_anchors: learnable vectors A that stand for "something else".
+    whitening: None for tokens as they are (paper, release); else tokens are decorrelated first,
+        with this share of the identity added to their correlations. It makes directions of small
+        variance as easy to learn from as large ones, which matters where training is short.
     """
 
     token_dim: int = 256
@@ -58,6 +61,7 @@ class SelectorConfig:
     negative_anchors: int = 32
     attention_dropout: float = 0.1
     convolution_dropout: float = 0.2
+    whitening: float | None = None
 
     def __post_init__(self) -> None:
         if self.token_dim % 4 or self.text_dim % 8 or self.text_dim % self.heads:
@@ -116,6 +120,8 @@ class Recipe:
     """One complete way to extract tracks and to train and use the selector.
 
     sam2, text_encoder: checkpoint path, hub id, or "demo" for the embedded small models.
+    token_features: what a selector's token is: the object pointer (paper), or the pointer with
+        12 channels of geometry (`sola_model.geometry`), which `selector.token_dim` counts.
     label_threshold: a track is positive when its mIoU with an object of the expression is above.
     tau: a track is selected when its score (sigmoid of the logit) is above.
     """
@@ -124,6 +130,7 @@ class Recipe:
     sam2: str = "facebook/sam2-hiera-large"
     text_encoder: str = "sentence-transformers/all-roberta-large-v1"
     extraction: Extraction = field(default_factory=Extraction)
+    token_features: Literal["pointer", "pointer+geometry"] = "pointer"
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -133,8 +140,9 @@ class Recipe:
 
 RELEASE = Recipe(name="release")
 
-# The release's method at the size of the embedded models and data: all expressions of a video in
-# a step, so fewer and larger steps.
+# The method at the size of the embedded models and data. All expressions of a video make a step, so
+# steps are fewer and less noisy, and the learning rate and the weights are tuned again for minutes
+# of training (docs/models.md says what each change is worth).
 DEMO = Recipe(
     name="demo",
     sam2="demo",
@@ -142,9 +150,17 @@ DEMO = Recipe(
     extraction=Extraction(
         grid=GridPrompts(points_per_side=10, predicted_iou=0.75, stability=0.85), max_tracks=16
     ),
-    selector=SelectorConfig(token_dim=64, text_dim=128),
+    token_features="pointer+geometry",
+    selector=SelectorConfig(
+        token_dim=76,
+        text_dim=128,
+        attention_dropout=0.0,
+        convolution_dropout=0.1,
+        whitening=0.3,
+    ),
+    loss=LossConfig(alignment_weight=0.03),
     training=TrainingConfig(
-        epochs=40, learning_rate=1e-3, expressions_per_step=16, schedule="cosine"
+        epochs=12, learning_rate=3e-4, expressions_per_step=16, schedule="cosine"
     ),
 )
 

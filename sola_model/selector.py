@@ -111,6 +111,9 @@ class TrackSelector(nn.Module):
         self.config = config
         D, C = config.token_dim, config.text_dim
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(1, C // 2))
+        if config.whitening is not None:
+            self.register_buffer("token_mean", torch.zeros(D))
+            self.register_buffer("token_whitening", torch.eye(D))
         convolutions: list[nn.Module] = []
         for channels_in, channels_out, stride in (
             (D, 2 * D, 2),
@@ -155,7 +158,10 @@ class TrackSelector(nn.Module):
         language_EWC = torch.cat([text, negatives_EAC], dim=1)
         mask_EW = F.pad(text_mask_EW, (0, negatives_EAC.shape[1]), value=True)
 
-        tokens_NDT = tokens_NTD.transpose(1, 2).to(text.dtype)  # stored tokens are float16
+        tokens_NTD = tokens_NTD.to(text.dtype)  # stored tokens are float16
+        if self.config.whitening is not None:
+            tokens_NTD = (tokens_NTD - self.token_mean) @ self.token_whitening
+        tokens_NDT = tokens_NTD.transpose(1, 2)
         x_ENTC = self.short_motion_encoder(tokens_NDT).transpose(1, 2)[None]
         position_TC = self._positions(x_ENTC.shape[2])
         for layer in self.object_lang_align_layers:
@@ -166,6 +172,16 @@ class TrackSelector(nn.Module):
         weights_ENT = torch.einsum("entc,ec->ent", x_ENTC, word_EC).softmax(dim=-1)
         objects_ENC = torch.einsum("ent,entc->enc", weights_ENT, x_ENTC)
         return torch.einsum("enc,ec->en", objects_ENC, word_EC), objects_ENC
+
+    def fit_whitening(self, tokens_KD: Tensor) -> None:
+        """Set what decorrelates tokens from a sample of them: once, before training."""
+        assert self.config.whitening is not None
+        tokens_KD = tokens_KD.double()
+        scale_D = tokens_KD.std(dim=0).clamp(min=1e-3)
+        values_D, vectors_DD = torch.linalg.eigh(torch.cov((tokens_KD / scale_D).T))
+        whitened_DD = vectors_DD / (values_D + self.config.whitening).sqrt() @ vectors_DD.T
+        self.token_mean.copy_(tokens_KD.mean(dim=0))
+        self.token_whitening.copy_(whitened_DD / scale_D[:, None])
 
     def _positions(self, steps: int) -> Tensor:
         matrix = self.positional_encoding_gaussian_matrix

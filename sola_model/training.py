@@ -113,7 +113,10 @@ class _Run:
         self.identity = {"recipe": asdict(recipe), "training data": _describe(videos)}
         self.metrics: list[EpochMetrics] = []
         torch.manual_seed(config.seed)
-        self.selector = TrackSelector(recipe.selector).to(device)
+        self.selector = TrackSelector(recipe.selector)
+        if recipe.selector.whitening is not None:
+            self.selector.fit_whitening(torch.cat([v.tokens_NTD.flatten(0, 1) for v in videos]))
+        self.selector.to(device)
         self.optimizer = torch.optim.AdamW(
             self.selector.parameters(),
             lr=config.learning_rate,

@@ -29,7 +29,7 @@ from tasks.tables import (
     read_expressions,
     read_mask_tracks,
     read_objects,
-    read_tokens,
+    read_track_features,
     read_video,
     rows,
 )
@@ -89,7 +89,7 @@ def evaluate_videos(warehouse: str, wanted: dict[Key, str], run: dict) -> list[O
         probabilities_EN = alignment_scores(
             _selector(selector_path, device()),
             _text_encoder(text_encoder, device()),
-            read_tokens(store, tracks),
+            read_track_features(store, tracks, config["token_features"]),
             [expression.text for expression in expressions],
         )
         objects = read_objects(store, sources)

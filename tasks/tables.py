@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sola_model.geometry import geometry
 from sola_model.metrics import RLE, empty_rle
 from sola_model.tracks import VideoTracks
 from warehouse import TABLES, Commit, Key, Warehouse
@@ -151,6 +152,25 @@ def read_tokens(store: Warehouse, precomputed: Commit) -> np.ndarray:
     count = len(pc.unique(table["track_id"]))
     flat = table["token"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return flat.astype(np.float32).reshape(count, table.num_rows // count, -1)
+
+
+def read_track_features(store: Warehouse, precomputed: Commit, token_features: str) -> np.ndarray:
+    """What a selector reads of a video's tracks (N, T, D): tokens, with geometry if asked for."""
+    tokens_NTD = read_tokens(store, precomputed)
+    if token_features == "pointer" or not len(tokens_NTD):
+        return tokens_NTD
+    masks = store.read("masks", [precomputed]).sort_by(
+        [("track_id", "ascending"), ("frame_index", "ascending")]
+    )
+    boxes_NT4, areas_NT1 = (
+        np.stack([masks[name].to_numpy() for name in names], axis=-1).reshape(
+            *tokens_NTD.shape[:2], -1
+        )
+        for names in (("x", "y", "w", "h"), ("area",))
+    )
+    size = (masks["height"][0].as_py(), masks["width"][0].as_py())
+    geometry_NTG = geometry(boxes_NT4, areas_NT1[..., 0], size)
+    return np.concatenate([tokens_NTD, geometry_NTG], axis=-1)
 
 
 def read_video(store: Warehouse, ingested: Commit) -> dict:

@@ -15,7 +15,7 @@ from sola_model.recipes import Recipe
 from sola_model.selector import save_selector
 from sola_model.text import TextEncoder, text_encoder_identity
 from sola_model.training import EpochMetrics, TrainingVideo, train_selector
-from tasks.tables import read_expressions, read_tokens
+from tasks.tables import read_expressions, read_track_features
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
 
@@ -57,10 +57,10 @@ def train_run(
     if not store.missing("train", {key: identity}) and folder.exists():
         return run_id
     encoder = TextEncoder(recipe.text_encoder)
-    videos = training_videos(store, list(labelled), encoder)
+    videos = training_videos(store, list(labelled), encoder, recipe.token_features)
     selector, metrics = train_selector(
         videos,
-        training_videos(store, list(held_out), encoder),
+        training_videos(store, list(held_out), encoder, recipe.token_features),
         recipe,
         checkpoint=store.root / "checkpoints" / f"{run_id}.pt",
         on_epoch=on_epoch,
@@ -98,7 +98,7 @@ def _content(store: Warehouse, keys: Sequence[Key]) -> list[list[str]]:
 
 
 def training_videos(
-    store: Warehouse, keys: Sequence[Key], encoder: TextEncoder
+    store: Warehouse, keys: Sequence[Key], encoder: TextEncoder, token_features: str
 ) -> list[TrainingVideo]:
     """The tokens, text features and labels of videos, texts encoded once each."""
     ingested, precomputed = store.current("ingest"), store.current("precompute")
@@ -109,7 +109,7 @@ def training_videos(
     videos = []
     for key in keys:
         labels = store.read("pseudo_labels", [labelled[key]])["label"].to_numpy()
-        tokens_NTD = read_tokens(store, precomputed[key])
+        tokens_NTD = read_track_features(store, precomputed[key], token_features)
         labels_EN = labels.astype(np.float32).reshape(len(expressions[key]), len(tokens_NTD))
         videos.append(
             TrainingVideo(
