@@ -135,3 +135,18 @@ def test_what_is_not_a_selector_directory_is_refused(tmp_path):
 def test_sizes_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="multiple of 8 and of heads"):
         SelectorConfig(text_dim=100)
+
+
+def test_whitened_tokens_are_decorrelated_and_saved_with_the_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = SelectorConfig(token_dim=8, text_dim=16, layers=1, whitening=1e-6)
+    selector = TrackSelector(config).eval()
+    mixing_DD = torch.randn(8, 8) * torch.logspace(-2, 1, 8)
+    tokens_KD = torch.randn(4000, 8) @ mixing_DD + 3
+    selector.fit_whitening(tokens_KD)
+    whitened_KD = (tokens_KD - selector.token_mean) @ selector.token_whitening
+    assert (torch.cov(whitened_KD.T) - torch.eye(8)).abs().max() < 0.02
+    tokens_NTD, text_WC = tokens_KD[:60].view(3, 20, 8), torch.randn(5, 16)
+    save_selector(selector, tmp_path)
+    again, _ = load_selector(tmp_path)(tokens_NTD, text_WC)
+    assert torch.equal(selector(tokens_NTD, text_WC)[0], again)
