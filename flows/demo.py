@@ -10,7 +10,7 @@ from flows.precompute import precompute
 from flows.train import train
 from warehouse.demo_data import write_dataset
 
-VIDEOS = {"train": 360, "valid_u": 48, "valid": 4}
+VIDEOS = {"train": 400, "valid_u": 48, "valid": 4}
 
 
 @flow

@@ -155,12 +155,11 @@ DEMO = Recipe(
         token_dim=76,
         text_dim=128,
         attention_dropout=0.0,
-        convolution_dropout=0.1,
-        whitening=0.3,
+        convolution_dropout=0.05,
+        whitening=1.0,
     ),
-    loss=LossConfig(alignment_weight=0.03),
     training=TrainingConfig(
-        epochs=12, learning_rate=3e-4, expressions_per_step=16, schedule="cosine"
+        epochs=10, learning_rate=3e-4, expressions_per_step=16, schedule="cosine"
     ),
 )
 
