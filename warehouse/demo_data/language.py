@@ -53,14 +53,14 @@ class Description:
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> list[Description]:
-    """Up to `EXPRESSIONS` of a scene: two static, the others about motion, none twice."""
+    """Up to `EXPRESSIONS` of a scene: three static, the others about motion, none twice."""
     motion = [*_motion_descriptions(scene, rng), *_relations(scene, rng)]
     present = [d for d in motion if d.targets]
     absent = [d for d in motion if not d.targets] + _absent_looks(scene, rng)
     hard = [d for d in present if "look-alike" in d.tags]
     several = [d for d in present if len(d.targets) > 1]
     chosen = [
-        *_sample(rng, _static_descriptions(scene, rng), 2),
+        *_sample(rng, _static_descriptions(scene, rng), 3),
         *_sample(rng, absent, 1),
         *_sample(rng, hard, 4),
         *_sample(rng, several, 2),
@@ -175,13 +175,11 @@ def _static_descriptions(scene: Scene, rng: np.random.Generator) -> list[Descrip
 
 
 def _absent_looks(scene: Scene, rng: np.random.Generator) -> list[Description]:
-    """A few objects that are not there."""
-    there = {(s.colour, s.kind) for s in scene.shapes}
-    looks = [(str(rng.choice(list(COLOURS))), str(rng.choice(KINDS))) for _ in range(4)]
+    """A few objects in colours that are not there."""
+    absent = sorted(set(COLOURS) - {s.colour for s in scene.shapes})
     return [
-        _description(scene, f"the {colour} {kind}", (), None)
-        for colour, kind in looks
-        if (colour, kind) not in there
+        _description(scene, f"the {colour} {rng.choice(KINDS)}", (), None)
+        for colour in rng.choice(absent, 2, replace=False)
     ]
 
 
