@@ -18,9 +18,9 @@ TABLE_ROWS = 60  # of a longer result the first and last are shown; the other fo
 console = Console()
 
 TRIVIAL = {
-    "all_tracks_jf": "all tracks",
-    "largest_track_jf": "largest track",
-    "random_track_jf": "random track",
+    "all_tracks_jf": "all",
+    "largest_track_jf": "largest",
+    "random_track_jf": "random",
 }
 
 
@@ -101,6 +101,7 @@ def print_demo_report(warehouse: Path, run_id: str) -> None:
     ).fetchall()
     headers = ["", "number", "oracle", "selector", *TRIVIAL.values()]
     _print(f"J&F in percent on held-out clips, run {run_id}", headers, scores)
+    print("all, largest, random: what selecting all tracks, the largest or a random one would give")
     print("look-alike: something that looks like the target is not meant; only motion tells\n")
     statistics = connection.sql(load_query("pseudo_label_statistics"))
     by_split = zip(statistics.columns, *statistics.fetchall(), strict=True)

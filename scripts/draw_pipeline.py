@@ -30,14 +30,14 @@ def overlay(frame_HW3: np.ndarray, masks: dict[int, dict]) -> np.ndarray:
 
 def main(warehouse: Path, out: Path) -> None:
     store = Warehouse(warehouse)
-    dataset, split, video_id, expression_id, text = (
+    run_id, dataset, split, video_id, expression_id, text = (
         store.connect()
         .sql(
             """
-            SELECT dataset, split, video_id, expression_id, text
+            SELECT run_id, dataset, split, video_id, expression_id, text
             FROM scores JOIN expressions USING (dataset, split, video_id, expression_id)
-            WHERE list_contains(tags, 'look-alike') AND tracks_selected = 1
-            ORDER BY jf DESC, video_id, expression_id
+            WHERE list_has_all(tags, ['look-alike', 'moves']) AND tracks_selected = 1
+            ORDER BY jf > 0.85 DESC, run_id, video_id, expression_id
             """
         )
         .fetchall()[0]
@@ -51,8 +51,8 @@ def main(warehouse: Path, out: Path) -> None:
         for row in store.connect()
         .execute(
             "SELECT track_id FROM predictions "
-            "WHERE selected AND video_id = ? AND expression_id = ? AND split = ?",
-            [video_id, expression_id, split],
+            "WHERE selected AND run_id = ? AND split = ? AND video_id = ? AND expression_id = ?",
+            [run_id, split, video_id, expression_id],
         )
         .fetchall()
     }
@@ -62,7 +62,7 @@ def main(warehouse: Path, out: Path) -> None:
         (f'selected for "{text}"', selected),
     ]
     shown = np.linspace(0, len(frames) - 1, SHOWN).astype(int)
-    figure, axes = plt.subplots(len(rows), SHOWN, figsize=(2 * SHOWN, 5.2))
+    figure, axes = plt.subplots(len(rows), SHOWN, figsize=(2 * SHOWN, 5.4))
     for (title, ids), line in zip(rows, axes, strict=True):
         for t, axis in zip(shown, line, strict=True):
             axis.imshow(overlay(frames[t], {n: tracks[n][t] for n in ids}))

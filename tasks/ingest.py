@@ -25,7 +25,7 @@ def ingest_split(
         SourceError: the split as a whole cannot be read.
     """
     store = Warehouse.create(warehouse)
-    found = read_split(dataset, Path(root), split)[:limit]
+    found = read_split(dataset, Path(root).resolve(), split)[:limit]
     videos = {
         Key(dataset=dataset, split=split, video_id=video.video_id): video
         for video in found
