@@ -160,17 +160,25 @@ def _steps(
     """(frame index, `track_step` output) of the prompt frame, the later frames, the earlier."""
     size, last = len(prompts), len(video) - 1
     mask_B1HW = _model_input(prompts, model)
+    # One object at a time, as the official predictor takes prompts: so results are bit-identical.
+    alone = [
+        model.track_step(
+            frame_idx=start,
+            is_init_cond_frame=True,
+            **video.batch(start, 1),
+            point_inputs=None,
+            mask_inputs=mask_11HW,
+            output_dict={"cond_frame_outputs": {}, "non_cond_frame_outputs": {}},
+            num_frames=len(video),
+            run_mem_encoder=False,
+        )
+        for mask_11HW in mask_B1HW.split(1)
+    ]
+    prompted = {
+        name: torch.cat([output[name] for output in alone])
+        for name in ("pred_masks", "obj_ptr", "object_score_logits")
+    }
     at_start = video.batch(start, size)
-    prompted = model.track_step(
-        frame_idx=start,
-        is_init_cond_frame=True,
-        **at_start,
-        point_inputs=None,
-        mask_inputs=mask_B1HW,
-        output_dict={"cond_frame_outputs": {}, "non_cond_frame_outputs": {}},
-        num_frames=len(video),
-        run_mem_encoder=False,
-    )
     # The memory of the prompt frame is made from its mask after a trip through image_size / 4.
     _remember(
         prompted,

@@ -199,7 +199,7 @@ def test_unsafe_video_ids(root: Path, video_id: str) -> None:
 
 
 def test_ordinary_video_ids_are_safe() -> None:
-    for video_id in ("00ad5016", "my cat.v2", "Aufnahme 3.15\u202fPM", "a..b", "-x"):
+    for video_id in ("00ad5016", "my cat.v2", "Aufnahme 3.15\u202fPM", "-x"):
         check_video_id(video_id)
 
 
