@@ -1,0 +1,53 @@
+"""What the commands share: options, a Prefect API, errors explained, exit codes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console(stderr=True)
+
+WarehousePath = Annotated[
+    Path, typer.Option("--warehouse", envvar="SOLA_WAREHOUSE", help="Folder of the warehouse.")
+]
+DatasetName = Annotated[
+    str, typer.Option(help="mevis, demo, or folder (videos of your own); names the rows, too.")
+]
+Split = Annotated[str, typer.Option(help="Split of the data set, e.g. train or valid_u.")]
+RecipeName = Annotated[str, typer.Option(help="release, or demo for the embedded models.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes; default: one per GPU, or per CPU core.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many videos.")]
+
+HERE = Path("warehouse")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Errors that a user can mend end in their message and exit code 1, without a traceback."""
+    import duckdb
+
+    try:
+        yield
+    except (ValueError, OSError, duckdb.Error) as error:
+        console.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """A Prefect API for the flows, and errors explained."""
+    from flows.runtime import prefect_api
+
+    with explained(), prefect_api():
+        yield
+
+
+def finish(failures: int) -> None:
+    """Exit code 2 when some videos failed: everything else was done."""
+    if failures:
+        raise typer.Exit(2)

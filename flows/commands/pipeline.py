@@ -1,0 +1,111 @@
+"""The commands that run a flow."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.common import (
+    HERE,
+    DatasetName,
+    Limit,
+    RecipeName,
+    Split,
+    WarehousePath,
+    Workers,
+    finish,
+    running,
+)
+
+
+def demo(
+    warehouse: WarehousePath = Path("demo-warehouse"),
+    workers: Workers = None,
+) -> None:
+    """The whole method on embedded data and models, from scratch.
+
+    Example: `sola demo`
+    """
+    from flows.demo import demo as flow
+    from flows.report import print_demo_report
+
+    with running():
+        run_id = flow(str(warehouse), workers=workers)
+        print_demo_report(warehouse, run_id)
+
+
+def precompute(
+    root: Annotated[Path, typer.Option(help="Folder of the data set, or of videos, or a video.")],
+    dataset: DatasetName = "mevis",
+    split: Split = "train",
+    recipe: RecipeName = "release",
+    sam2: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint path, hub id or 'demo'; default: the recipe's."),
+    ] = None,
+    warehouse: WarehousePath = HERE,
+    limit: Limit = None,
+    workers: Workers = None,
+) -> None:
+    """Videos to prompt masks, mask tracks and object tokens. A second run does what is new.
+
+    Example: `sola precompute --root mevis --split train --sam2 sam2.1_hiera_large.pt`
+    """
+    from flows.precompute import precompute as flow
+
+    with running():
+        summary = flow(str(warehouse), dataset, str(root), split, recipe, sam2, limit, workers)
+    finish(summary.failed)
+
+
+def label(
+    dataset: DatasetName = "mevis",
+    split: Split = "train",
+    recipe: RecipeName = "release",
+    warehouse: WarehousePath = HERE,
+    workers: Workers = None,
+) -> None:
+    """Pseudo-labels: IoU of every mask track with every expression's ground truth.
+
+    Example: `sola label --dataset mevis --split train`
+    """
+    from flows.label import label as flow
+
+    with running():
+        summary = flow(str(warehouse), dataset, split, recipe, workers)
+    finish(summary.failed)
+
+
+def train(
+    dataset: DatasetName = "mevis",
+    split: Split = "train",
+    validation: Annotated[str, typer.Option(help="Split the validation loss is from.")] = "valid_u",
+    recipe: RecipeName = "release",
+    warehouse: WarehousePath = HERE,
+) -> None:
+    """Train a track selector; prints the run id. An interrupted run continues.
+
+    Example: `sola train --dataset mevis --split train --validation valid_u`
+    """
+    from flows.train import train as flow
+
+    with running():
+        typer.echo(flow(str(warehouse), dataset, split, validation, recipe))
+
+
+def evaluate(
+    dataset: DatasetName = "mevis",
+    split: Split = "valid_u",
+    run: Annotated[str | None, typer.Option(help="Run id; default: the newest run.")] = None,
+    warehouse: WarehousePath = HERE,
+    workers: Workers = None,
+) -> None:
+    """Predictions of a run and, where there is ground truth, their J&F.
+
+    Example: `sola evaluate --dataset mevis --split valid_u --run release-1a2b3c4d`
+    """
+    from flows.evaluate import evaluate as flow
+
+    with running():
+        summary = flow(str(warehouse), dataset, split, run, workers)
+    finish(summary.failed)

@@ -1,0 +1,38 @@
+"""The commands that look into a warehouse."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.common import HERE, WarehousePath, explained, finish
+
+
+def query(
+    sql: Annotated[str | None, typer.Argument(help="SQL, or the name of a query.")] = None,
+    warehouse: WarehousePath = HERE,
+    format: Annotated[str, typer.Option(help="table, csv, json or parquet.")] = "table",
+    out: Annotated[Path | None, typer.Option(help="File to write; parquet needs one.")] = None,
+) -> None:
+    """SQL over the warehouse; without SQL, the named queries and tables there are.
+
+    Example: `sola query worst_expressions` or `sola query --format csv "SELECT * FROM scores"`
+    """
+    from flows.report import print_catalogue, write_result
+
+    with explained():
+        if sql is None:
+            print_catalogue()
+        else:
+            write_result(warehouse, sql, format, out)
+
+
+def status(warehouse: WarehousePath = HERE) -> None:
+    """What is done and what failed, by stage and split, and the command that mends it.
+
+    Example: `sola status --warehouse demo-warehouse`
+    """
+    from flows.report import print_status
+
+    with explained():
+        finish(print_status(warehouse))
