@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench up down clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,12 @@ lint: $(INSTALLED)  ## ruff
 
 bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.tracks
+
+up: $(INSTALLED)  ## Prefect's server, deployments, schedules and workers, on this machine
+	$(BIN)/python -m flows.services up
+
+down:  ## stop them
+	$(BIN)/python -m flows.services down
 
 clean:  ## remove the environment and the demo's results
 	rm -rf $(VENV) demo-warehouse

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from flows.commands import pipeline, warehouse
+from flows.commands import check, compare, pipeline, warehouse
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,10 +15,12 @@ app = typer.Typer(
 )
 for command in (
     pipeline.demo,
+    check.check,
     pipeline.precompute,
     pipeline.label,
     pipeline.train,
     pipeline.evaluate,
+    compare.compare,
     warehouse.query,
     warehouse.status,
 ):

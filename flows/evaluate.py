@@ -5,7 +5,7 @@ sola evaluate --dataset mevis --split valid_u --run release-1a2b3c4d
 
 from prefect import flow
 
-from flows.runtime import Summary, over_videos
+from flows.fanout import Summary, over_videos
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
 from warehouse import Warehouse
 

@@ -5,7 +5,8 @@ sola label --dataset mevis --split train
 
 from prefect import flow
 
-from flows.runtime import Summary, over_videos
+from flows.artifacts import show_label_statistics
+from flows.fanout import Summary, over_videos
 from sola_model.recipes import recipe_by_name
 from tasks.label import label_videos, wanted_labels
 from warehouse import Warehouse
@@ -18,4 +19,6 @@ def label(
     """Label the precomputed videos of a split whose tracks or annotations are new."""
     store, settings = Warehouse(warehouse), recipe_by_name(recipe)
     wanted = wanted_labels(store, dataset, split, settings)
-    return over_videos("label", store, wanted, label_videos, settings, workers)
+    summary = over_videos("label", store, wanted, label_videos, settings, workers)
+    show_label_statistics(store)
+    return summary

@@ -3,12 +3,20 @@
 sola precompute --dataset mevis --root DIR --split train --sam2 sam2.1_hiera_large.pt
 """
 
+from dataclasses import replace
+
 from prefect import flow
 
-from flows.runtime import Summary, over_videos
+from flows.fanout import Summary, over_videos
 from sola_model.recipes import recipe_by_name
+from tasks.detect import import_boxes
 from tasks.ingest import ingest_split
-from tasks.precompute import extract_videos, wanted_tracks
+from tasks.precompute import (
+    extract_box_tracks,
+    extract_videos,
+    wanted_box_tracks,
+    wanted_tracks,
+)
 from warehouse import Warehouse
 
 
@@ -20,17 +28,27 @@ def precompute(
     split: str,
     recipe: str = "release",
     sam2: str | None = None,
+    boxes: str | None = None,
+    ground_truth: bool = False,
     limit: int | None = None,
     workers: int | None = None,
 ) -> Summary:
     """Ingest a split and extract the tracks of its videos that have none of this recipe yet.
 
-    `sam2` replaces the recipe's checkpoint (path, hub id or "demo"); `limit` takes the first
-    videos only; `workers` is the number of processes (default: one per GPU or CPU core).
+    `sam2` replaces the recipe's checkpoint (path, hub id or "demo"); `boxes` is a file of detected
+    boxes, see `tasks.detect`; `ground_truth` adds the tracks of ground-truth masks, for training;
+    `limit` takes the first videos only; `workers` is the number of processes (default: one per GPU
+    or CPU core).
     """
     settings = recipe_by_name(recipe, sam2)
+    settings = replace(settings, extraction=replace(settings.extraction, ground_truth=ground_truth))
     ingested = ingest_split(warehouse, dataset, root, split, limit)
     store = Warehouse(warehouse)
     readable = [outcome.video_id for outcome in ingested if outcome.status == "done"]
     wanted = wanted_tracks(store, dataset, split, readable, settings)
-    return over_videos("precompute", store, wanted, extract_videos, settings, workers, ingested)
+    tracks = over_videos("precompute", store, wanted, extract_videos, settings, workers, ingested)
+    detected = import_boxes(warehouse, dataset, split, readable, boxes) if boxes else []
+    boxed = wanted_box_tracks(store, wanted, settings)
+    return tracks + over_videos(
+        "box_tracks", store, boxed, extract_box_tracks, settings, workers, detected
+    )

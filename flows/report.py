@@ -1,4 +1,4 @@
-"""What the command line prints of a warehouse: query results, status, the demo's report."""
+"""What the command line prints of a warehouse: query results, status, scores, comparisons."""
 
 import json
 import shlex
@@ -10,13 +10,27 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from tasks.compare import Comparison, Difference, Pair
 from warehouse import TABLES, Warehouse
-from warehouse.queries import load_query, named_queries
+from warehouse.queries import VIEWS, load_query, named_queries
 
 FORMATS = ("table", "csv", "json", "parquet")
 TABLE_ROWS = 60  # of a longer result the first and last are shown; the other formats have all
 console = Console()
 
+SUMMARY = {
+    "expressions": "number",
+    "jf": "J&F",
+    "j": "J",
+    "f": "F",
+    "oracle_jf": "oracle",
+    "all_tracks_jf": "all",
+    "largest_track_jf": "largest",
+    "random_track_jf": "random",
+    "n_acc": "N-acc",
+    "t_acc": "T-acc",
+    "challenge": "challenge",
+}
 TRIVIAL = {
     "all_tracks_jf": "all",
     "largest_track_jf": "largest",
@@ -61,7 +75,7 @@ def print_catalogue() -> None:
     queries = Table("name", "answers", title="named queries")
     for name, description in named_queries().items():
         queries.add_row(name, description)
-    console.print(tables, queries)
+    console.print(tables, f"views, with a row per expression: {', '.join(VIEWS)}\n", queries)
 
 
 def print_status(warehouse: Path) -> int:
@@ -83,6 +97,59 @@ def print_status(warehouse: Path) -> int:
         root = " --root DIR" if command == "precompute" else ""
         print(f"after mending the cause: sola {command} {where}{root}")
     return len(failed)
+
+
+def print_evaluation(warehouse: Path, run_id: str, dataset: str, split: str) -> None:
+    """A run's scores on a split, in percent, and which threshold would have been best."""
+    connection = Warehouse(warehouse).connect()
+    where = {"run": run_id, "dataset": dataset, "split": split}
+    of_split = "run_id = $run AND dataset = $dataset AND split = $split"
+    sql = f"SELECT * FROM ({load_query('scores_summary')}) WHERE {of_split}"
+    summaries = connection.sql(sql, params=where).to_arrow_table().to_pylist()
+    if not summaries:
+        print(f"{dataset}/{split} has no scores of {run_id}: no ground truth, or no video done")
+        return
+    (summary,) = summaries
+    kind = "zero-shot, " if summary["zero_shot"] else ""
+    _print(
+        f"{run_id} on {dataset}/{split} in percent ({kind}trained on {summary['trained_on']})",
+        [header for name, header in SUMMARY.items() if summary[name] is not None],
+        [[summary[name] for name in SUMMARY if summary[name] is not None]],
+    )
+    print(
+        f"lost in tracks {summary['lost_in_tracks']:.2f}, in selection "
+        f"{summary['lost_in_selection']:.2f}; by groups of expressions: sola query scores_by_slice"
+    )
+    sql = f"SELECT tau, jf FROM ({load_query('jf_by_threshold')}) WHERE {of_split} AND best"
+    tau, jf = connection.sql(sql, params=where).fetchall()[0]
+    print(
+        f"best threshold on this split {tau:.2f}: J&F {jf:.2f}, an optimistic number; choose tau "
+        "on one split and report another"
+    )
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """B minus A over all expressions, by slice, and where they differ most, in percent."""
+    _print(
+        f"J&F on {comparison.dataset}/{comparison.split} in percent: "
+        f"A = {comparison.run_a}, B = {comparison.run_b}",
+        ["", "", "number", "videos", "A", "B", "B - A", "95 % interval"],
+        [_difference_row(each) for each in (comparison.overall, *comparison.slices)],
+    )
+    print("interval: bootstrap over videos; across many slices some exclude 0 by chance\n")
+    for title, pairs in (("worse", comparison.worse), ("better", comparison.better)):
+        headers = ["video", "expression", "text", "A", "B"]
+        _print(f"most {title} in B", headers, [_pair_row(pair) for pair in pairs])
+
+
+def _difference_row(each: Difference) -> list[object]:
+    interval = "" if each.low is None else f"{100 * each.low:+.2f} to {100 * each.high:+.2f}"
+    scores = [100 * each.jf_a, 100 * each.jf_b, f"{100 * each.difference:+.2f}", interval]
+    return [each.slice, each.value, each.expressions, each.videos, *scores]
+
+
+def _pair_row(pair: Pair) -> list[object]:
+    return [pair.video_id, pair.expression_id, pair.text, 100 * pair.jf_a, 100 * pair.jf_b]
 
 
 def print_demo_report(warehouse: Path, run_id: str) -> None:

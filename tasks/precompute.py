@@ -9,46 +9,119 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from sola_model.encoding import EncodedVideo
+from sola_model.prompts import box_prompts, grid_prompts, mask_prompts
 from sola_model.recipes import Recipe
 from sola_model.sam2_models import SAM2Base, checkpoint_identity, load_sam2
-from sola_model.tracks import extract_tracks
+from sola_model.tracks import VideoTracks, track_prompts
+from tasks.label import annotations
 from tasks.outcome import Outcome, publish_each
-from tasks.tables import read_video, track_tables
+from tasks.tables import read_boxes, read_mask_tracks, read_objects, read_video, track_tables
 from tasks.worker import device
-from warehouse import Key, Warehouse, fingerprint
+from warehouse import Commit, Key, Warehouse, fingerprint
 from warehouse.frames import read_frames
 
-VERSION = 1  # raise it when the same frames, weights and settings give other tracks
+VERSION = 2  # raise it when the same frames, weights and settings give other tracks
 
 
 def wanted_tracks(
     store: Warehouse, dataset: str, split: str, video_ids: Sequence[str], recipe: Recipe
 ) -> dict[Key, str]:
-    """What the tracks of ingested videos depend on: frames, weights, settings and this code."""
-    weights, settings = checkpoint_identity(recipe.sam2), asdict(recipe.extraction)
+    """What the tracks of ingested videos depend on: frames, weights, settings and this code.
+
+    And the ground truth, where its masks are propagated.
+    """
+    ground_truth = recipe.extraction.ground_truth
+    weights = checkpoint_identity(recipe.sam2)
+    settings = asdict(recipe.extraction)
+    del settings["boxes"]  # of the stage "box_tracks"
     ingested = store.current("ingest", dataset=dataset, split=split)
     keys = [Key(dataset=dataset, split=split, video_id=video_id) for video_id in video_ids]
     frames = store.read("videos", [ingested[key] for key in keys])["content_hash"].to_pylist()
     return {
-        key: fingerprint(frames=content, weights=weights, settings=settings, version=VERSION)
+        key: fingerprint(
+            frames=content,
+            weights=weights,
+            settings=settings,
+            ground_truth=annotations(ingested[key]) if ground_truth else None,
+            version=VERSION,
+        )
         for key, content in zip(keys, frames, strict=True)
     }
 
 
 @task(cache_policy=NO_CACHE)
 def extract_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> list[Outcome]:
-    """Extract the tracks of each video and publish them."""
+    """Extract and publish the grid tracks of each video, and those of its ground truth if asked."""
     store = Warehouse(warehouse)
     ingested = store.current("ingest")
+    model, settings = _sam2(recipe.sam2, device()), recipe.extraction
 
     def tables(key: Key) -> dict[str, pa.Table]:
-        video = read_video(store, ingested[key])
-        frames_HW3 = read_frames(Path(video["path"]), video["frames"])
-        return track_tables(
-            key, extract_tracks(_sam2(recipe.sam2, device()), frames_HW3, recipe.extraction)
-        )
+        video = _encoded(store, ingested[key], model)
+        prompts = grid_prompts(model, video, settings.grid)
+        if settings.ground_truth:
+            prompts += mask_prompts(read_objects(store, ingested[key]), settings.grid)
+        return track_tables(key, track_prompts(model, video, prompts, settings))
 
     return publish_each(store, "precompute", wanted, tables)
+
+
+def wanted_box_tracks(store: Warehouse, wanted: dict[Key, str], recipe: Recipe) -> dict[Key, str]:
+    """What the box tracks depend on, for those videos of `wanted` that have detected boxes.
+
+    Their ids go on from those of the video's other tracks, which may also cover a box.
+    """
+    detected, precomputed = store.current("detect"), store.current("precompute")
+    return {
+        key: fingerprint(
+            tracks=current,
+            masks=precomputed[key].files["masks"].sha256,
+            detections=detected[key].files["detections"].sha256,
+            settings=asdict(recipe.extraction),
+            version=VERSION,
+        )
+        for key, current in wanted.items()
+        if key in detected and key in precomputed
+    }
+
+
+@task(cache_policy=NO_CACHE)
+def extract_box_tracks(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> list[Outcome]:
+    """Prompt SAM2 with the detected boxes of each video and publish the tracks."""
+    store = Warehouse(warehouse)
+    ingested, detected = store.current("ingest"), store.current("detect")
+    precomputed = store.current("precompute")
+    model, settings = _sam2(recipe.sam2, device()), recipe.extraction
+
+    def tables(key: Key) -> dict[str, pa.Table]:
+        prompts = store.read("prompts", [precomputed[key]])
+        existing = _grid_tracks(store, precomputed[key])
+        boxes = read_boxes(store, detected[key])
+        extracted = VideoTracks(size=(0, 0), prompts=[], tracks=[])
+        if boxes:
+            video = _encoded(store, ingested[key], model)
+            found = box_prompts(model, video, boxes, settings.boxes)
+            extracted = track_prompts(model, video, found, settings, existing)
+        return track_tables(key, extracted, prompts.num_rows, len(existing))
+
+    return publish_each(store, "box_tracks", wanted, tables)
+
+
+def _grid_tracks(store: Warehouse, precomputed: Commit) -> list[list[dict] | None]:
+    """The mask tracks that may cover a box: None for those of ground-truth masks."""
+    given = {
+        prompt["track_id"]
+        for prompt in store.read("prompts", [precomputed]).to_pylist()
+        if prompt["source"] == "mask" and prompt["fate"] == "tracked"
+    }
+    masks = read_mask_tracks(store, precomputed)
+    return [None if n in given else track for n, track in enumerate(masks)]
+
+
+def _encoded(store: Warehouse, ingested: Commit, model: SAM2Base) -> EncodedVideo:
+    video = read_video(store, ingested)
+    return EncodedVideo(model, read_frames(Path(video["path"]), video["frames"]))
 
 
 @lru_cache(maxsize=1)

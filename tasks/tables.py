@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from sola_model.geometry import geometry
 from sola_model.metrics import RLE, empty_rle
+from sola_model.prompts import Box
 from sola_model.tracks import VideoTracks
 from warehouse import TABLES, Commit, Key, Warehouse
 from warehouse.masks import mask_columns, rles_from_table
@@ -87,15 +88,21 @@ def source_tables(
     }
 
 
-def track_tables(key: Key, extracted: VideoTracks) -> dict[str, pa.Table]:
-    """The tables of the stage "precompute" for one video."""
+def track_tables(
+    key: Key, extracted: VideoTracks, first_prompt: int = 0, first_track: int = 0
+) -> dict[str, pa.Table]:
+    """The tables of the stages "precompute" and "box_tracks" for one video.
+
+    The ids of prompts and new tracks go on from `first_prompt` and `first_track`.
+    """
     prompts, tracks = extracted.prompts, extracted.tracks
     prompt_masks = mask_columns([p.mask.rle for p in prompts])
     frames = len(tracks[0].masks) if tracks else 0
     masks = mask_columns([rle for track in tracks for rle in track.masks])
     areas_NT = np.array(masks["area"]).reshape(len(tracks), frames)
+    track_ids = np.arange(first_track, first_track + len(tracks))
     by_frame = {
-        "track_id": np.repeat(np.arange(len(tracks)), frames),
+        "track_id": np.repeat(track_ids, frames),
         "frame_index": np.tile(np.arange(frames), len(tracks)),
     }
     tokens = [token_D for track in tracks for token_D in track.tokens_TD.astype(np.float16)]
@@ -104,9 +111,11 @@ def track_tables(key: Key, extracted: VideoTracks) -> dict[str, pa.Table]:
             "prompts",
             key,
             {
-                "prompt_id": list(range(len(prompts))),
+                "prompt_id": range(first_prompt, first_prompt + len(prompts)),
                 "frame_index": [p.mask.frame_index for p in prompts],
                 "source": [p.mask.source for p in prompts],
+                "expression_id": [p.mask.expression_id for p in prompts],
+                "object_id": [p.mask.object_id for p in prompts],
                 **{name: prompt_masks[name] for name in ("height", "width", "counts", "area")},
                 "predicted_iou": [p.mask.predicted_iou for p in prompts],
                 "stability": [p.mask.stability for p in prompts],
@@ -119,8 +128,8 @@ def track_tables(key: Key, extracted: VideoTracks) -> dict[str, pa.Table]:
             "tracks",
             key,
             {
-                "track_id": list(range(len(tracks))),
-                "prompt_id": [track.prompt_id for track in tracks],
+                "track_id": track_ids,
+                "prompt_id": [first_prompt + track.prompt_id for track in tracks],
                 "prompt_frame": [prompts[t.prompt_id].mask.frame_index for t in tracks],
                 "visible_frames": (areas_NT > 0).sum(1).astype(np.int32),
                 "mean_area": areas_NT.mean(1) if frames else [],
@@ -131,9 +140,9 @@ def track_tables(key: Key, extracted: VideoTracks) -> dict[str, pa.Table]:
     }
 
 
-def read_mask_tracks(store: Warehouse, precomputed: Commit) -> list[list[RLE]]:
+def read_mask_tracks(store: Warehouse, *precomputed: Commit) -> list[list[RLE]]:
     """The mask tracks of a video, N lists of T masks, ordered by track id."""
-    table = store.read("masks", [precomputed]).sort_by(
+    table = store.read("masks", precomputed).sort_by(
         [("track_id", "ascending"), ("frame_index", "ascending")]
     )
     rles = rles_from_table(table)
@@ -142,9 +151,9 @@ def read_mask_tracks(store: Warehouse, precomputed: Commit) -> list[list[RLE]]:
     return [rles[n * frames : (n + 1) * frames] for n in range(count)]
 
 
-def read_tokens(store: Warehouse, precomputed: Commit) -> np.ndarray:
+def read_tokens(store: Warehouse, *precomputed: Commit) -> np.ndarray:
     """The object tokens of a video, tokens_NTD float32; N may be 0."""
-    table = store.read("tokens", [precomputed]).sort_by(
+    table = store.read("tokens", precomputed).sort_by(
         [("track_id", "ascending"), ("frame_index", "ascending")]
     )
     if not table.num_rows:
@@ -171,6 +180,39 @@ def read_track_features(store: Warehouse, precomputed: Commit, token_features: s
     size = (masks["height"][0].as_py(), masks["width"][0].as_py())
     geometry_NTG = geometry(boxes_NT4, areas_NT1[..., 0], size)
     return np.concatenate([tokens_NTD, geometry_NTG], axis=-1)
+
+
+def read_candidates(
+    store: Warehouse, precomputed: Commit, boxed: Commit | None, expression_ids: Sequence[str]
+) -> np.ndarray:
+    """Which tracks each expression may select (E, N), by track id, as inference does it.
+
+    All grid tracks and those of the expression's own boxes; never the tracks of ground-truth
+    masks, which are for training only.
+    """
+    prompts = store.read("prompts", [precomputed, *([boxed] if boxed else [])]).to_pylist()
+    tracks = sum(prompt["fate"] == "tracked" for prompt in prompts)
+    candidates_EN = np.zeros((len(expression_ids), tracks), bool)
+    row = {expression_id: e for e, expression_id in enumerate(expression_ids)}
+    for prompt in prompts:
+        if prompt["source"] == "grid" and prompt["fate"] == "tracked":
+            candidates_EN[:, prompt["track_id"]] = True
+        elif prompt["expression_id"] in row and prompt["track_id"] is not None:
+            candidates_EN[row[prompt["expression_id"]], prompt["track_id"]] = True
+    return candidates_EN
+
+
+def read_boxes(store: Warehouse, detected: Commit) -> list[Box]:
+    """The detected boxes of a video."""
+    return [
+        Box(
+            frame_index=row["frame_index"],
+            xyxy=(row["x0"], row["y0"], row["x1"], row["y1"]),
+            score=row["score"],
+            expression_id=row["expression_id"],
+        )
+        for row in store.read("detections", [detected]).to_pylist()
+    ]
 
 
 def read_video(store: Warehouse, ingested: Commit) -> dict:

@@ -40,6 +40,14 @@ def _fraction(name: str, description: str) -> pa.Field:
     return _field(name, pa.float64(), f"{description}, in [0, 1]")
 
 
+PREDICTION = (
+    _field("tracks_selected", pa.int32(), "number of tracks in the prediction"),
+    _field("predicted_empty", pa.bool_(), "true: the prediction has no pixel in any frame"),
+    _fraction("j", "region similarity J"),
+    _fraction("f", "boundary accuracy F"),
+    _fraction("jf", "J&F = (J + F) / 2"),
+)
+
 TABLES: dict[str, pa.Schema] = {
     "videos": _schema(
         "One row per video.",
@@ -80,6 +88,20 @@ TABLES: dict[str, pa.Schema] = {
         COUNTS,
         AREA,
     ),
+    "detections": _schema(
+        "One row per box that a detector, or a file, gives for an expression in a frame.",
+        DATASET,
+        SPLIT,
+        VIDEO,
+        EXPRESSION,
+        FRAME,
+        _field("x0", pa.float32(), "left edge in pixels of the video"),
+        _field("y0", pa.float32(), "top edge in pixels"),
+        _field("x1", pa.float32(), "right edge in pixels"),
+        _field("y1", pa.float32(), "bottom edge in pixels"),
+        _field("score", pa.float32(), "the detector's confidence, in [0, 1]"),
+        _field("phrase", pa.string(), "the words it answers to; null: not given", nullable=True),
+    ),
     "prompts": _schema(
         "One row per prompt mask, with what became of it.",
         DATASET,
@@ -87,7 +109,19 @@ TABLES: dict[str, pa.Schema] = {
         VIDEO,
         _field("prompt_id", pa.int32(), "position in propagation order, largest area first"),
         FRAME,
-        _field("source", pa.string(), "grid, box or mask"),
+        _field("source", pa.string(), "grid, box or mask (a ground-truth mask, training only)"),
+        _field(
+            "expression_id",
+            pa.string(),
+            "expression a box prompt was detected for; null: grid or mask",
+            nullable=True,
+        ),
+        _field(
+            "object_id",
+            pa.string(),
+            "ground-truth object of a mask prompt; null: grid or box",
+            nullable=True,
+        ),
         HEIGHT,
         WIDTH,
         COUNTS,
@@ -187,7 +221,7 @@ TABLES: dict[str, pa.Schema] = {
         _field("value", pa.float64(), "its value, in the metric's own unit"),
     ),
     "predictions": _schema(
-        "One row per run, expression and mask track: its alignment score.",
+        "One row per run, expression and candidate mask track: its alignment score.",
         RUN,
         DATASET,
         SPLIT,
@@ -204,16 +238,23 @@ TABLES: dict[str, pa.Schema] = {
         SPLIT,
         VIDEO,
         EXPRESSION,
-        _field("tracks_selected", pa.int32(), "number of tracks in the prediction"),
-        _fraction("j", "region similarity J"),
-        _fraction("f", "boundary accuracy F"),
-        _fraction("jf", "J&F = (J + F) / 2"),
-        _fraction("oracle_j", "J of the best selection over all tracks"),
+        *PREDICTION,
+        _fraction("oracle_j", "J of the best union of its candidate tracks found"),
         _fraction("oracle_f", "F of that selection"),
         _fraction("oracle_jf", "J&F of that selection"),
-        _fraction("all_tracks_jf", "J&F when every track is selected"),
-        _fraction("largest_track_jf", "J&F when the largest track is selected"),
-        _fraction("random_track_jf", "J&F when one random track is selected"),
+        _fraction("all_tracks_jf", "J&F when every candidate is selected"),
+        _fraction("largest_track_jf", "J&F when the largest candidate is selected"),
+        _fraction("random_track_jf", "J&F when one random candidate is selected"),
+    ),
+    "threshold_scores": _schema(
+        "One row per run, expression and tau: J, F and J&F if that were the threshold.",
+        RUN,
+        DATASET,
+        SPLIT,
+        VIDEO,
+        EXPRESSION,
+        _field("tau", pa.float64(), "threshold that a selected track's score exceeds, in [0, 1]"),
+        *PREDICTION,
     ),
 }
 

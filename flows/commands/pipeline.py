@@ -43,6 +43,12 @@ def precompute(
         str | None,
         typer.Option(help="Checkpoint path, hub id or 'demo'; default: the recipe's."),
     ] = None,
+    boxes: Annotated[
+        str | None, typer.Option(help="CSV, JSON or Parquet file of detected boxes to prompt with.")
+    ] = None,
+    ground_truth: Annotated[
+        bool, typer.Option("--ground-truth", help="Tracks of ground-truth masks too, to train on.")
+    ] = False,
     warehouse: WarehousePath = HERE,
     limit: Limit = None,
     workers: Workers = None,
@@ -54,7 +60,18 @@ def precompute(
     from flows.precompute import precompute as flow
 
     with running():
-        summary = flow(str(warehouse), dataset, str(root), split, recipe, sam2, limit, workers)
+        summary = flow(
+            str(warehouse),
+            dataset,
+            str(root),
+            split,
+            recipe,
+            sam2,
+            boxes,
+            ground_truth,
+            limit,
+            workers,
+        )
     finish(summary.failed)
 
 
@@ -100,12 +117,19 @@ def evaluate(
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
-    """Predictions of a run and, where there is ground truth, their J&F.
+    """Predictions of a run and, where there is ground truth, their J&F beside the oracle's.
+
+    The data set need not be the one that the run was trained on (zero-shot).
 
     Example: `sola evaluate --dataset mevis --split valid_u --run release-1a2b3c4d`
     """
     from flows.evaluate import evaluate as flow
+    from flows.report import print_evaluation
+    from tasks.evaluate import find_run
+    from warehouse import Warehouse
 
     with running():
-        summary = flow(str(warehouse), dataset, split, run, workers)
+        run_id = find_run(Warehouse(warehouse), run)["run_id"]
+        summary = flow(str(warehouse), dataset, split, run_id, workers)
+        print_evaluation(warehouse, run_id, dataset, split)
     finish(summary.failed)

@@ -4,14 +4,18 @@ As a program it starts a private server and two workers that never finish.
 """
 
 import os
+import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 from prefect import flow, task
 
-from flows.runtime import Summary, over_videos, prefect_api
+from flows.fanout import Summary, over_videos
+from flows.runtime import prefect_api
 from tasks.outcome import Outcome, publish_each
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse
@@ -27,6 +31,8 @@ def work(warehouse: str, wanted: dict[Key, str], settings: str) -> list[Outcome]
         return [Outcome("bad", "failed", "no frames")]
     if "forgotten" in videos:
         return []
+    if "killer" in videos:
+        os.kill(os.getpid(), signal.SIGKILL)
     note = Path(settings, str(os.getpid()))
     note.write_text(f"{os.getppid()} {device()} {torch.get_num_threads()}")
     if "endless" in videos[0]:
@@ -35,10 +41,30 @@ def work(warehouse: str, wanted: dict[Key, str], settings: str) -> list[Outcome]
     return publish_each(Warehouse(warehouse), "label", wanted, lambda _: empty)
 
 
+def ingested(key: Key) -> dict[str, pa.Table]:
+    """The tables of an ingested video of 8 frames."""
+    video = asdict(key) | {
+        "path": "",
+        "frames": [f"{t:05d}" for t in range(8)],
+        "frame_count": 8,
+        "height": 90,
+        "width": 120,
+        "content_hash": "",
+    }
+    del video["run_id"]
+    return {
+        "videos": pa.Table.from_pylist([video], schema=TABLES["videos"]),
+        "expressions": TABLES["expressions"].empty_table(),
+        "ground_truth": TABLES["ground_truth"].empty_table(),
+    }
+
+
 @flow
 def sample(videos: list[str], folder: str, workers: int) -> Summary:
     store = Warehouse.create(Path(folder, "warehouse"))
     wanted = {Key(dataset="demo", split="train", video_id=video): "print" for video in videos}
+    for key in wanted:
+        store.publish("ingest", key, "print", ingested(key))
     return over_videos("label", store, wanted, work, folder, workers)
 
 

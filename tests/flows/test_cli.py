@@ -14,7 +14,7 @@ from warehouse import TABLES, Key, Warehouse
 from warehouse.demo_data import write_dataset
 from warehouse.queries import named_queries
 
-COMMANDS = ("demo", "precompute", "label", "train", "evaluate", "query", "status")
+COMMANDS = ("demo", "check", "precompute", "label", "train", "evaluate", "query", "status")
 
 
 def sola(*arguments: str) -> Result:

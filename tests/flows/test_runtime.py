@@ -18,7 +18,8 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.runtime import Summary, chunked, prefect_api, run_chunks, video_workers
+from flows.fanout import Summary, balanced, run_chunks
+from flows.runtime import prefect_api, video_workers
 from flows.server import private_server
 from tasks.outcome import Outcome
 from warehouse import TABLES, Key, Warehouse
@@ -47,9 +48,17 @@ def processes() -> dict[int, int]:
     return {int(pid): int(parent) for pid, parent, state in rows if state[0] != "Z"}
 
 
-def test_chunked() -> None:
-    assert chunked([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]
-    assert chunked([], 2) == []
+def test_chunks_are_balanced_by_frames() -> None:
+    frames = {
+        Key(video_id=name): count for name, count in zip("abcdefgh", [1] * 7 + [9], strict=True)
+    }
+    chunks = balanced(frames, workers=1)
+    assert [key.video_id for key in chunks[0]] == ["h"]  # the longest first, by itself
+    assert sorted(key.video_id for chunk in chunks for key in chunk) == list("abcdefgh")
+    assert max(len(chunk) for chunk in chunks[1:]) == 4
+    many = balanced({Key(video_id=str(number)): 1 for number in range(1000)}, workers=1)
+    assert {len(chunk) for chunk in many[:-1]} == {16}
+    assert balanced({}, workers=2) == []
 
 
 def test_workers_must_be_positive() -> None:
@@ -71,23 +80,40 @@ def test_a_server_that_cannot_start_shows_its_log() -> None:
         pass
 
 
-def test_nothing_stops_a_run(prefect_server: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_stops_a_run(
+    prefect_server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from sample_flow import work
 
-    chunks = [{Key(video_id=video): ""} for video in ("crash", "bad", "forgotten")]
+    store = Warehouse.create(tmp_path / "warehouse")
+    chunks = [{Key(video_id=video): "print"} for video in ("crash", "bad", "forgotten")]
 
     @flow
-    def three() -> list[Outcome]:
-        return run_chunks("label", work, "", chunks, "", ThreadPoolTaskRunner(max_workers=2))
+    def three() -> dict[Key, Outcome]:
+        runner = ThreadPoolTaskRunner(max_workers=2)
+        return run_chunks("label", work, store, chunks, "", runner, workers=2)
 
-    assert three() == [
+    assert {outcome for outcome in three().values()} == {
         ("crash", "failed", "RuntimeError: out of memory"),
         ("bad", "failed", "no frames"),
-        ("forgotten", "failed", "the task returned no outcome for it"),
-    ]
+        ("forgotten", "failed", "RuntimeError: the task returned no outcome for it"),
+    }
+    assert len(store.failures("label")) == 3
     printed = capfd.readouterr().err
     assert "label: 3/3 videos, 3 failed\n" in printed
     assert "label: bad failed: no frames\n" in printed
+
+
+def test_only_the_video_that_kills_its_worker_fails(prefect_server: str, tmp_path: Path) -> None:
+    from sample_flow import sample
+
+    videos = ["killer", *(f"v{number}" for number in range(9))]
+    assert sample(videos, str(tmp_path), workers=2) == Summary(done=9, present=0, failed=1)
+    store = Warehouse(tmp_path / "warehouse")
+    assert len(store.current("label")) == 9
+    ((key, commit),) = store.failures("label").items()
+    assert key.video_id == "killer"
+    assert "terminated abruptly" in commit.error
 
 
 def test_workers_and_resuming(
@@ -159,7 +185,7 @@ def test_deploying_schedules_the_nightly_flow(prefect_server: str) -> None:
             stdout=subprocess.DEVNULL,
         )
         deployed = {d.name: d for d in client.read_deployments()}
-        assert set(deployed) == {"precompute", "label", "train", "evaluate"}
+        assert set(deployed) == {deployment["name"] for deployment in DEPLOYMENTS}
         (pull,) = deployed["train"].pull_steps
         assert pull == {"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}
         nightly = {"any_": [deployed["precompute"].id]}

@@ -1,0 +1,58 @@
+"""The command that looks for faults of a data set."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.common import explained
+
+
+def check(
+    root: Annotated[Path, typer.Argument(help="Folder of the data set, or of videos.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="mevis, mevis-v2, ref-youtube-vos, ref-davis17, pascal-voc, demo or folder."
+        ),
+    ] = "mevis",
+    split: Annotated[
+        list[str] | None, typer.Option(help="Split; may be repeated; default: all.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Decode every image, not only headers.")
+    ] = False,
+    format: Annotated[str, typer.Option(help="text or json.")] = "text",
+) -> None:
+    """All faults of a data set, each with its file and line or key; exit code 1 if there are any.
+
+    Example: `sola check ref-davis --dataset ref-davis17 --split val`
+
+    It finds files and folders that are missing, malformed JSON, CSV and lists, frames, masks and
+    label images that are missing, broken or of a wrong size, masks that do not decode,
+    expressions without text or of unknown objects, and names that cannot be file names.
+    `docs/data-sets.md` lists every case by data set.
+    """
+    from flows.progress import video_progress
+    from warehouse.sources.check import check_dataset
+
+    with explained():
+        if format not in ("text", "json"):
+            raise ValueError(f"there is no format {format!r}; valid are: text, json")
+        checks = check_dataset(dataset, root, split or (), video_progress, full=full)
+    problems = [problem for found in checks for problem in found.problems]
+    if format == "json":
+        found = {"problems": len(problems), "splits": [asdict(check) for check in checks]}
+        typer.echo(json.dumps({"dataset": dataset, "root": str(root), **found}, indent=2))
+    else:
+        for problem in problems:
+            where = "/".join(filter(None, [problem.split, problem.video_id]))
+            typer.echo(f"{where}: {problem.message}")
+        for found in checks:
+            typer.echo(
+                f"{found.split}: {found.videos} videos, {found.expressions} expressions, "
+                f"{found.frames} frames, {len(found.problems)} problems"
+            )
+    raise typer.Exit(1 if problems else 0)

@@ -1,0 +1,191 @@
+"""Fan-out over videos: chunks of them to worker processes, whatever happens to any of them.
+
+A chunk's task is called as `task(warehouse, {key: fingerprint, ...}, settings)` and gives an
+outcome for each of its videos.
+"""
+
+import inspect
+import math
+import multiprocessing
+import sys
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prefect import Task
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import TaskRunner
+
+from flows.artifacts import progress_shown, show_outcomes
+from flows.progress import video_progress
+from flows.runtime import default_workers, video_workers
+from tasks.outcome import Outcome
+from warehouse import Key, Warehouse
+
+CHUNK = 16  # videos per task at most: Prefect's server stores about 15 task runs a second
+CHUNKS_PER_WORKER = 4  # at least, so that workers end together
+FAILURES_SHOWN = 5
+
+Chunk = Mapping[Key, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """How many videos of a flow were made now, were there already, and failed."""
+
+    done: int
+    present: int
+    failed: int
+
+    def __add__(self, other: "Summary") -> "Summary":
+        return Summary(
+            done=self.done + other.done,
+            present=self.present + other.present,
+            failed=self.failed + other.failed,
+        )
+
+
+def over_videos(
+    stage: str,
+    store: Warehouse,
+    wanted: Chunk,
+    task: Task[..., list[Outcome]],
+    settings: Any,
+    workers: int | None = None,
+    before: Sequence[Outcome] = (),
+) -> Summary:
+    """Run a stage's task on the videos whose wanted fingerprint the warehouse does not have.
+
+    `settings` is the task's last argument. `workers` processes share the videos; the default is
+    one per GPU, or per CPU core. Failures in `before`, the outcomes of an earlier stage, count.
+    """
+    missing = store.missing(stage, wanted)
+    outcomes: dict[Key, Outcome] = {}
+    if missing:
+        workers = workers or default_workers()
+        chunks = [
+            {key: wanted[key] for key in keys}
+            for keys in balanced(_frame_counts(store, missing), workers)
+        ]
+        outcomes = run_chunks(stage, task, store, chunks, settings, video_workers(workers), workers)
+        show_outcomes(stage, store, outcomes)
+    failed = _failures(outcomes.values())
+    return Summary(
+        done=len(outcomes) - failed,
+        present=len(wanted) - len(missing),
+        failed=failed + _failures(before),
+    )
+
+
+def run_chunks(
+    stage: str,
+    task: Task[..., list[Outcome]],
+    store: Warehouse,
+    chunks: Sequence[Chunk],
+    settings: Any,
+    runner: TaskRunner[Any],
+    workers: int,
+) -> dict[Key, Outcome]:
+    """Run the task on every chunk; return an outcome for every video.
+
+    Nothing stops the run. When a task raises, its videos failed with that error. When a worker
+    dies (killed, out of memory), the pool is started again; what was running then is run again at
+    the end, one video alone, so that only the video that kills its worker fails. Failures are
+    recorded in the warehouse; progress and the first failures go to standard error. Call it
+    inside a flow: the task runs belong to the flow run.
+    """
+    outcomes: dict[Key, Outcome] = {}
+    waiting, alone = deque(chunks), deque[Chunk]()
+    arguments = inspect.signature(task.fn).bind
+    total = sum(map(len, chunks))
+    with video_progress(stage, total) as advance, progress_shown(stage, total) as show:
+
+        def ended(new: dict[Key, Outcome]) -> None:
+            outcomes.update(new)
+            advance(len(new), _failures(new.values()))
+            show(len(new), _failures(new.values()))
+
+        while waiting or alone:
+            queue, at_once = (waiting, 2 * workers) if waiting else (alone, 1)
+            running: dict[PrefectFuture[list[Outcome]], Chunk] = {}
+            with runner:
+                try:
+                    while queue or running:
+                        while queue and len(running) < at_once:
+                            bound = arguments(str(store.root), queue[0], settings).arguments
+                            running[runner.submit(task, dict(bound))] = queue.popleft()
+                        future = next(as_completed(list(running)))
+                        new = _outcomes(running[future], future)
+                        del running[future]
+                        ended(new)
+                except BrokenProcessPool as error:
+                    if queue is alone:
+                        ended(_all_failed(running.popitem()[1], error))
+                    alone += [{key: chunk[key]} for chunk in running.values() for key in chunk]
+                except BaseException:  # Ctrl-C, or cancelled: leave; what is published stays
+                    for worker in multiprocessing.active_children():
+                        worker.kill()
+                    raise
+    failed = {key: outcome for key, outcome in outcomes.items() if outcome.status == "failed"}
+    _record(stage, store, {key: print for chunk in chunks for key, print in chunk.items()}, failed)
+    return outcomes
+
+
+def _outcomes(chunk: Chunk, future: PrefectFuture[list[Outcome]]) -> dict[Key, Outcome]:
+    """The outcome of each video of a chunk whose task has ended.
+
+    Raises:
+        BrokenProcessPool: a worker process died; maybe this one.
+    """
+    failed = _all_failed(chunk, RuntimeError("the task returned no outcome for it"))
+    try:
+        returned = {outcome.video_id: outcome for outcome in future.result()}
+    except BrokenProcessPool:
+        raise
+    except Exception as error:
+        return _all_failed(chunk, error)
+    return {key: returned.get(key.video_id, failed[key]) for key in chunk}
+
+
+def _all_failed(chunk: Chunk, error: Exception) -> dict[Key, Outcome]:
+    message = f"{type(error).__name__}: {error}"
+    return {key: Outcome(key.video_id, "failed", message) for key in chunk}
+
+
+def _record(stage: str, store: Warehouse, wanted: Chunk, failed: Mapping[Key, Outcome]) -> None:
+    """Put the failures that no worker could record into the warehouse; show the first ones."""
+    recorded = store.failures(stage)
+    for number, (key, outcome) in enumerate(failed.items()):
+        if key not in recorded or recorded[key].fingerprint != wanted[key]:
+            store.publish_failure(stage, key, wanted[key], outcome.message)
+        if number < FAILURES_SHOWN:
+            print(f"{stage}: {outcome.video_id} failed: {outcome.message}", file=sys.stderr)
+    if len(failed) > FAILURES_SHOWN:
+        print(f"{stage}: {len(failed) - FAILURES_SHOWN} more failed", file=sys.stderr)
+
+
+def _failures(outcomes: Iterable[Outcome]) -> int:
+    return sum(outcome.status == "failed" for outcome in outcomes)
+
+
+def _frame_counts(store: Warehouse, keys: Sequence[Key]) -> dict[Key, int]:
+    """How many frames each video has: what its work is about proportional to."""
+    ingested = store.current("ingest")
+    commits = [ingested[replace(key, run_id="")] for key in keys]
+    return dict(zip(keys, store.read("videos", commits)["frame_count"].to_pylist(), strict=True))
+
+
+def balanced(work: Mapping[Key, int], workers: int) -> list[list[Key]]:
+    """Chunks of about equal work for so many workers, the longest videos first."""
+    limit = math.ceil(sum(work.values()) / (CHUNKS_PER_WORKER * workers))
+    chunks: list[list[Key]] = []
+    room = 0
+    for key in sorted(work, key=lambda key: (-work[key], key)):
+        if not chunks or work[key] > room or len(chunks[-1]) == CHUNK:
+            chunks.append([])
+            room = limit
+        chunks[-1].append(key)
+        room -= work[key]
+    return chunks

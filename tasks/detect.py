@@ -1,0 +1,87 @@
+"""Detected boxes of expressions, the second source of prompt masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.outcome import Outcome, publish_each
+from tasks.tables import read_expressions, read_video, rows
+from warehouse import Key, Warehouse, fingerprint
+
+BOX_COLUMNS = ("expression_id", "frame_index", "x0", "y0", "x1", "y1", "score")
+
+
+@task(cache_policy=NO_CACHE)
+def import_boxes(
+    warehouse: str, dataset: str, split: str, video_ids: Sequence[str], file: str
+) -> list[Outcome]:
+    """Publish the boxes that a CSV, JSON or Parquet file has for these videos of a split.
+
+    Columns: video_id, expression_id, frame_index (from 0), x0, y0, x1, y1 (pixels of the video)
+    and score. A box that fits no expression or frame makes its video a failure.
+
+    Raises:
+        ValueError: the file has other columns, cannot be read, or names none of the videos.
+    """
+    store = Warehouse(warehouse)
+    ingested = store.current("ingest", dataset=dataset, split=split)
+    given = _read_boxes(Path(file))
+    boxes = {
+        Key(dataset=dataset, split=split, video_id=video_id): found
+        for video_id in video_ids
+        if (found := given.filter(pc.equal(given["video_id"], video_id))).num_rows
+    }
+    if not boxes:
+        raise ValueError(
+            f"{file} has boxes of {', '.join(pc.unique(given['video_id']).to_pylist()[:3]) or 'no'}"
+            f" videos, but none of {dataset}/{split} ({', '.join(video_ids[:3])}, ...). Its column "
+            "video_id must hold the ids of this split."
+        )
+    wanted = {key: fingerprint(boxes=found.to_pylist()) for key, found in boxes.items()}
+
+    def tables(key: Key) -> dict[str, pa.Table]:
+        video, found = read_video(store, ingested[key]), boxes[key]
+        expressions = {e.expression_id for e in read_expressions(store, ingested[key])}
+        for box in found.to_pylist():
+            if box["expression_id"] not in expressions:
+                raise ValueError(
+                    f"{file}: box {box} is of no expression of {key.video_id}; valid are "
+                    f"{', '.join(sorted(expressions)) or 'none'}"
+                )
+            if not 0 <= box["frame_index"] < video["frame_count"]:
+                raise ValueError(
+                    f"{file}: box {box} is on no frame of {key.video_id}; valid are 0 to "
+                    f"{video['frame_count'] - 1}"
+                )
+        columns = {name: found[name] for name in BOX_COLUMNS}
+        return {"detections": rows("detections", key, columns | {"phrase": [None] * len(found)})}
+
+    return publish_each(store, "detect", wanted, tables)
+
+
+def _read_boxes(file: Path) -> pa.Table:
+    import duckdb  # only where SQL is asked for: see warehouse/queries.py
+
+    readers = {".csv": "read_csv", ".json": "read_json", ".parquet": "read_parquet"}
+    if file.suffix.lower() not in readers or not file.is_file():
+        raise ValueError(
+            f"boxes are read from an existing file that ends in {', '.join(readers)}; got {file}"
+        )
+    types = {"video_id": "VARCHAR", "expression_id": "VARCHAR", "frame_index": "INTEGER"}
+    columns = ", ".join(
+        f"CAST({name} AS {types.get(name, 'FLOAT')}) AS {name}"
+        for name in ("video_id", *BOX_COLUMNS)
+    )
+    with duckdb.connect() as connection:
+        try:
+            return connection.sql(
+                f"SELECT {columns} FROM {readers[file.suffix.lower()]}(?)", params=[str(file)]
+            ).to_arrow_table()
+        except duckdb.Error as error:
+            raise ValueError(
+                f"{file}: {error}\nIt must have the columns video_id, {', '.join(BOX_COLUMNS)}."
+            ) from error

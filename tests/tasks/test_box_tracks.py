@@ -1,0 +1,168 @@
+"""Tracks of detected boxes and of ground-truth masks beside those of the grid."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pycocotools import mask as coco
+
+from sola_model.metrics import track_overlaps
+from sola_model.recipes import DEMO, Recipe
+from tasks.detect import import_boxes
+from tasks.ingest import ingest_split
+from tasks.precompute import (
+    extract_box_tracks,
+    extract_videos,
+    wanted_box_tracks,
+    wanted_tracks,
+)
+from tasks.tables import read_candidates, read_expressions, read_mask_tracks, read_objects
+from warehouse import Key, Warehouse
+from warehouse.demo_data import write_dataset
+
+KEY = Key(dataset="demo", split="train", video_id="train_0000")
+RECIPE = replace(DEMO, extraction=replace(DEMO.extraction, max_tracks=4, ground_truth=True))
+SHARED = replace(
+    RECIPE,
+    extraction=replace(RECIPE.extraction, boxes=replace(RECIPE.extraction.boxes, shared=True)),
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Warehouse:
+    """One ingested and precomputed video of 6 frames."""
+    folder = tmp_path_factory.mktemp("boxes")
+    write_dataset(folder / "data", {"train": 1}, seed=3, frames=6)
+    root = str(folder / "warehouse")
+    ingest_split.fn(root, "demo", str(folder / "data"), "train")
+    store = Warehouse(root)
+    wanted = wanted_tracks(store, "demo", "train", [KEY.video_id], RECIPE)
+    assert extract_videos.fn(root, wanted, RECIPE) == [(KEY.video_id, "done", "")]
+    return store
+
+
+@pytest.fixture(scope="module")
+def boxes(store: Warehouse, tmp_path_factory) -> Path:
+    """A box around the first object of each expression with a target, in the first frame."""
+    ingested = store.current("ingest")[KEY]
+    objects = read_objects(store, ingested)
+    file = tmp_path_factory.mktemp("boxes") / "boxes.csv"
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(
+            ["video_id", "expression_id", "frame_index", "x0", "y0", "x1", "y1", "score"]
+        )
+        for expression in read_expressions(store, ingested):
+            for object_id in (expression.object_ids or ())[:1]:
+                x, y, w, h = coco.toBbox(objects[object_id][0])
+                if w:
+                    row = [expression.expression_id, 0, x, y, x + w, y + h, 0.9]
+                    writer.writerow([KEY.video_id, *row])
+    return file
+
+
+def extract_boxes(store: Warehouse, file: Path, recipe: Recipe):
+    outcomes = import_boxes.fn(str(store.root), "demo", "train", [KEY.video_id], str(file))
+    assert outcomes == [(KEY.video_id, "done", "")]
+    tracked = wanted_tracks(store, "demo", "train", [KEY.video_id], RECIPE)
+    wanted = wanted_box_tracks(store, tracked, recipe)
+    assert extract_box_tracks.fn(str(store.root), wanted, recipe) == [(KEY.video_id, "done", "")]
+    return store.current("precompute")[KEY], store.current("box_tracks")[KEY]
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, SHARED], ids=["per expression", "shared"])
+def test_expressions_select_from_the_grid_and_their_own_boxes(store, boxes, recipe):
+    precomputed, boxed = extract_boxes(store, boxes, recipe)
+    prompts = store.read("prompts", [precomputed, boxed]).to_pylist()
+    assert [p["prompt_id"] for p in prompts] == list(range(len(prompts)))
+    tracks = store.read("tracks", [precomputed, boxed])["track_id"].to_pylist()
+    assert tracks == list(range(len(tracks)))
+    masks = read_mask_tracks(store, precomputed, boxed)
+    assert len(masks) == len(tracks)
+
+    expressions = [e.expression_id for e in read_expressions(store, store.current("ingest")[KEY])]
+    candidates_EN = read_candidates(store, precomputed, boxed, expressions)
+    for prompt in prompts:
+        if prompt["track_id"] is None:
+            continue
+        selectable_E = candidates_EN[:, prompt["track_id"]]
+        if prompt["source"] == "grid":
+            assert selectable_E.all()
+        elif prompt["source"] == "mask":
+            assert not selectable_E.any()
+            assert prompt["object_id"] is not None
+        else:
+            assert selectable_E[expressions.index(prompt["expression_id"])]
+    own = [p for p in prompts if p["source"] == "box" and p["fate"] == "tracked"]
+    if recipe is RECIPE:
+        assert own
+        for prompt in own:
+            assert candidates_EN[:, prompt["track_id"]].sum() == 1
+    else:
+        alone = sum(p["source"] == "box" for p in prompts)
+        assert len(own) < alone
+
+
+def test_ground_truth_gives_tracks_of_its_objects(store):
+    precomputed = store.current("precompute")[KEY]
+    objects = read_objects(store, store.current("ingest")[KEY])
+    masks = read_mask_tracks(store, precomputed)
+    given = [
+        prompt
+        for prompt in store.read("prompts", [precomputed]).to_pylist()
+        if prompt["source"] == "mask" and prompt["fate"] == "tracked"
+    ]
+    assert given
+    for prompt in given:
+        overlaps = track_overlaps([masks[prompt["track_id"]]], [objects[prompt["object_id"]]])
+        assert overlaps.miou_NO[0, 0] > 0.5
+
+
+def test_box_tracks_depend_on_boxes_and_on_tracks(store, boxes, tmp_path):
+    extract_boxes(store, boxes, RECIPE)
+    tracked = wanted_tracks(store, "demo", "train", [KEY.video_id], RECIPE)
+    assert not store.missing("box_tracks", wanted_box_tracks(store, tracked, RECIPE))
+    assert not store.missing("precompute", tracked)  # what boxes change is not the grid's
+    assert store.missing("box_tracks", wanted_box_tracks(store, tracked, SHARED))
+    lines = boxes.read_text().splitlines(keepends=True)
+    fewer = tmp_path / "fewer.csv"
+    fewer.write_text("".join(lines[:-1]))
+    import_boxes.fn(str(store.root), "demo", "train", [KEY.video_id], str(fewer))
+    assert store.missing("box_tracks", wanted_box_tracks(store, tracked, RECIPE))
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("video_id,expression_id,frame_index", "train_0000,0,0", "must have the columns"),
+        (None, "elsewhere,0,0,1,1,9,9,0.5", "none of demo/train"),
+        (None, "train_0000,0,zero,1,1,9,9,0.5", "zero"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_an_error(store, tmp_path, header, row, message):
+    file = tmp_path / "boxes.csv"
+    header = header or "video_id,expression_id,frame_index,x0,y0,x1,y1,score"
+    file.write_text(f"{header}\n{row}\n")
+    with pytest.raises(ValueError, match=message):
+        import_boxes.fn(str(store.root), "demo", "train", [KEY.video_id], str(file))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("train_0000,none,0,1,1,9,9,0.5", "of no expression"),
+        ("train_0000,0,6,1,1,9,9,0.5", "on no frame"),
+    ],
+)
+def test_a_box_that_does_not_fit_fails_its_video(store, tmp_path, row, message):
+    file = tmp_path / "boxes.csv"
+    file.write_text(f"video_id,expression_id,frame_index,x0,y0,x1,y1,score\n{row}\n")
+    (outcome,) = import_boxes.fn(str(store.root), "demo", "train", [KEY.video_id], str(file))
+    assert outcome.status == "failed"
+    assert message in outcome.message
+
+
+def test_only_known_kinds_of_file_are_read(store, tmp_path):
+    with pytest.raises(ValueError, match=r"\.parquet"):
+        import_boxes.fn(str(store.root), "demo", "train", [], str(tmp_path / "boxes.txt"))
