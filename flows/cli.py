@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from flows.commands import check, compare, pipeline, warehouse
+from flows.commands import check, checkpoint, compare, pipeline, submission, training, warehouse
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,9 +18,13 @@ for command in (
     check.check,
     pipeline.precompute,
     pipeline.label,
-    pipeline.train,
+    training.train,
+    checkpoint.import_checkpoint,
     pipeline.evaluate,
     compare.compare,
+    submission.submit,
+    submission.score,
+    submission.export,
     warehouse.query,
     warehouse.status,
 ):

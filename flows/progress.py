@@ -4,11 +4,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sola_model.training import EpochMetrics
+if TYPE_CHECKING:  # progress over videos needs no torch
+    from sola_model.training import Progress as TrainingProgress
 
 PLAIN_LINE_EVERY_S = 30.0
 
@@ -22,38 +25,41 @@ def video_progress(stage: str, total: int) -> Iterator[Callable[[int, int], None
         def advance(videos: int, failed_videos: int) -> None:
             nonlocal failed
             failed += failed_videos
-            advance_by(videos, f"{failed} failed")
+            advance_by(videos, f"{failed} failed", total)
 
         yield advance
 
 
 @contextmanager
-def epoch_progress(stage: str, total: int) -> Iterator[Callable[[EpochMetrics], None]]:
-    """Progress over epochs, with losses; yields what to call after each epoch."""
-    with _progress(stage, total, "epochs") as advance_by:
-        done = 0
+def training_progress(epochs: int) -> Iterator[Callable[["TrainingProgress"], None]]:
+    """Progress over expressions, with loss and J&F; yields what to call after each step."""
+    done, validated = 0, ""
+    with _progress("train", None, "expressions") as advance_by:
 
-        def advance(metrics: EpochMetrics) -> None:
-            nonlocal done
-            note = f"loss {metrics.train_loss:.3f}"
-            if metrics.validation_loss is not None:
-                note += (
-                    f", validation {metrics.validation_loss:.3f}, F1 {metrics.validation_f1:.2f}"
-                )
-            advance_by(metrics.epoch - done, note)  # a resumed run starts in the middle
-            done = metrics.epoch
+        def advance(now: "TrainingProgress") -> None:
+            nonlocal done, validated
+            if now.metrics is not None and now.metrics.validation_loss is not None:
+                validated = f", validation {now.metrics.validation_loss:.3f}"
+                if now.metrics.validation_jf is not None:
+                    validated += f", J&F {100 * now.metrics.validation_jf:.1f}"
+            note = f"epoch {now.epoch}/{epochs}, loss {now.loss:.3f}{validated}"
+            advance_by(now.expressions - done, note, now.total)
+            done = now.expressions
 
         yield advance
 
 
 @contextmanager
-def _progress(stage: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
+def _progress(
+    stage: str, total: int | None, unit: str
+) -> Iterator[Callable[[int, str, int | None], None]]:
+    """Yields `advance(by how many, note, of how many)`; speed and time left are added."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit + " {task.fields[note]}"),
+        TextColumn(unit + ", {task.fields[note]}"),
         TimeRemainingColumn(),
     )
     last_line = time.monotonic()
@@ -61,13 +67,16 @@ def _progress(stage: str, total: int, unit: str) -> Iterator[Callable[[int, str]
         bar.add_task(stage, total=total, note="")
         (row,) = bar.tasks
 
-        def advance(by: int, note: str) -> None:
+        def advance(by: int, note: str, of: int | None = total) -> None:
             nonlocal last_line
-            bar.update(row.id, advance=by, note=note)
+            bar.update(row.id, advance=by, total=of)
+            speed = f", {row.speed:.3g} {unit}/s" if row.speed else ""
+            bar.update(row.id, note=note + speed)
             due = row.finished or time.monotonic() - last_line > PLAIN_LINE_EVERY_S
             if due and not console.is_terminal:
                 last_line = time.monotonic()
-                line = f"{stage}: {row.completed:.0f}/{total} {unit}, {note}"
+                left = timedelta(seconds=round(row.time_remaining or 0))
+                line = f"{stage}: {row.completed:.0f}/{of} {unit}, {note}{speed}, {left} left"
                 print(line, file=sys.stderr, flush=True)
 
         yield advance

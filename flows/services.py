@@ -3,8 +3,8 @@
     python -m flows.services up
     python -m flows.services down
 
-Processes, logs and the server's database live in `.services/` (or $SOLA_SERVICES). One worker for each GPU, or one for
-the CPU; each runs one flow at a time. Nothing talks to the internet.
+Process ids, logs and the server's database live in `.services/` (or $SOLA_SERVICES). There is one
+worker for each GPU, or one for the CPU; each runs one flow at a time. All stays off the internet.
 """
 
 import os

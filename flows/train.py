@@ -3,22 +3,68 @@
 sola train --dataset mevis --split train --validation valid_u
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
 from prefect import flow
 
-from flows.progress import epoch_progress
-from sola_model.recipes import recipe_by_name
-from tasks.train import train_run
+from flows.progress import training_progress
+from flows.tensorboard import event_files
+from sola_model.recipes import override, recipe_by_name
+from sola_model.training import Progress
+from tasks.train import run_recipe, train_run
 
 
 @flow
 def train(
     warehouse: str,
-    dataset: str,
-    split: str = "train",
-    validation: str = "valid_u",
+    dataset: str | list[str],
+    split: str | list[str] = "train",
+    validation: str | list[str] = "valid_u",
     recipe: str = "release",
+    changes: Sequence[str] = (),
+    seed: int | None = None,
+    parent: str | None = None,
+    everything: bool = False,
+    tensorboard: str | None = None,
 ) -> str:
-    """Train a selector on a labelled split; returns the run id. An interrupted run continues."""
-    settings = recipe_by_name(recipe)
-    with epoch_progress("train", settings.training.epochs) as on_epoch:
-        return train_run(warehouse, dataset, split, validation, settings, on_epoch)
+    """Train a selector on labelled splits; returns the run id. An interrupted run continues.
+
+    Several data sets train together; splits are one for all, or one for each. `changes` are
+    fields of the recipe, "selector.layers=1"; the recipe of a `parent` is the parent's own.
+    """
+    settings = run_recipe(warehouse, parent) if parent else recipe_by_name(recipe)
+    settings = override(settings, changes)
+    if seed is not None:
+        settings = replace(settings, training=replace(settings.training, seed=seed))
+    folder = Path(tensorboard, f"{settings.name}-{settings.training.seed}") if tensorboard else None
+    datasets = [dataset] if isinstance(dataset, str) else dataset
+    with training_progress(settings.training.epochs) as show, event_files(folder) as write:
+
+        def on_progress(progress: Progress) -> None:
+            show(progress)
+            write(progress)
+
+        return train_run(
+            warehouse,
+            _splits(datasets, split),
+            _splits(datasets, validation),
+            settings,
+            parent,
+            everything,
+            on_progress,
+        )
+
+
+def _splits(datasets: list[str], splits: str | list[str]) -> list[tuple[str, str]]:
+    """Each data set with its split."""
+    names = [splits] if isinstance(splits, str) else splits
+    if len(names) == 1:
+        names = names * len(datasets)
+    if len(names) != len(datasets):
+        raise ValueError(
+            f"{len(datasets)} data sets ({', '.join(datasets)}) and {len(names)} splits "
+            f"({', '.join(names)}): give one split for all, or one for each."
+        )
+    return list(zip(datasets, names, strict=True))

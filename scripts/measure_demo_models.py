@@ -12,9 +12,9 @@ from pycocotools import mask as coco
 from sola_model.encoding import EncodedVideo
 from sola_model.metrics import track_overlaps
 from sola_model.prompts import grid_prompts
+from sola_model.propagation import Request, propagate
 from sola_model.recipes import DEMO
 from sola_model.sam2_models import load_sam2
-from sola_model.tracks import propagate
 from warehouse.demo_data import random_scene, render_frames
 
 SEED = 777  # apart from the training script's and the demo's
@@ -72,8 +72,9 @@ def main(clips: int) -> None:
                 found += [False] * len(visible)
         for n, masks_THW in enumerate(masks_NTHW):
             start = int(np.argmax(masks_THW.sum((1, 2))))
-            ((track, tokens_TD),) = propagate(model, video, start, [objects[n][start]])
-            ious.append(track_overlaps([track], [objects[n]]).miou_NO[0, 0])
+            (track,) = propagate(model, [Request(video, start, objects[n][start])])
+            tokens_TD = track.tokens_TD
+            ious.append(track_overlaps([track.masks], [objects[n]]).miou_NO[0, 0])
             twins.append(looks.count(looks[n]) > 1)
             place_T4 = geometry(masks_THW)
             seen = ~np.isnan(place_T4[:, 0]) & (np.arange(len(place_T4)) != start)

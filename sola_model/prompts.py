@@ -1,25 +1,46 @@
-"""Prompt masks of a frame from a grid of points (paper, section 3.3 and supplement D)."""
+"""Prompt masks: from a grid of points, from boxes, and ground truth (paper, section 3.3)."""
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from pycocotools import mask as coco
 
 from sola_model.encoding import EncodedVideo
-from sola_model.recipes import GridPrompts
-from sola_model.sam2_models import SAM2AutomaticMaskGenerator, SAM2Base
+from sola_model.engine import AUTOMATIC, Engine, ObjectBatches, precision
+from sola_model.masks import encode_masks
+from sola_model.recipes import BoxPrompts, GridPrompts
+from sola_model.sam2_models import SAM2AutomaticMaskGenerator, SAM2Base, SAM2ImagePredictor
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptMask:
-    """A mask to propagate from a frame: COCO RLE at the video's size, area in pixels."""
+    """A mask to propagate from a frame: COCO RLE at the video's size, area in pixels.
+
+    predicted_iou, stability: SAM2's own quality of the mask; None for ground truth.
+    expression_id, object_id: whose box or ground truth it is, where it is one.
+    """
 
     frame_index: int
     source: str  # "grid", "box" or "mask"
     rle: dict
     area: int
-    predicted_iou: float
-    stability: float
+    predicted_iou: float | None
+    stability: float | None
+    expression_id: str | None = None
+    object_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A box that a detector found for an expression: x0, y0, x1, y1 in pixels of the video."""
+
+    frame_index: int
+    xyxy: tuple[float, float, float, float]
+    score: float
+    expression_id: str
 
 
 def grid_prompts(model: SAM2Base, video: EncodedVideo, settings: GridPrompts) -> list[PromptMask]:
@@ -41,8 +62,10 @@ def grid_prompts(model: SAM2Base, video: EncodedVideo, settings: GridPrompts) ->
         generator.predictor.set_image = lambda _, at=frame_index: video.install(
             generator.predictor, at
         )
-        found = generator.generate(np.empty((*video.size, 3), np.uint8))  # only its size is read
-        prompts += [
+        with precision(model.device):
+            # Of the image only the size is read.
+            found = generator.generate(np.empty((*video.size, 3), np.uint8))
+        masks = [
             PromptMask(
                 frame_index=frame_index,
                 source="grid",
@@ -53,13 +76,8 @@ def grid_prompts(model: SAM2Base, video: EncodedVideo, settings: GridPrompts) ->
             )
             for mask in found
         ]
-    return [
-        prompt
-        for frame_index in range(0, len(video), settings.stride)
-        for prompt in without_parts(
-            [p for p in prompts if p.frame_index == frame_index], settings.part_overlap
-        )
-    ]
+        prompts += without_parts(masks, settings.part_overlap)
+    return prompts
 
 
 def without_parts(prompts: list[PromptMask], part_overlap: float) -> list[PromptMask]:
@@ -72,3 +90,110 @@ def without_parts(prompts: list[PromptMask], part_overlap: float) -> list[Prompt
         if np.max(inside) <= part_overlap:
             kept.append(prompt)
     return kept
+
+
+@torch.inference_mode()
+def box_prompts(
+    model: SAM2Base,
+    video: EncodedVideo,
+    boxes: Sequence[Box],
+    settings: BoxPrompts,
+    *,
+    engine: Engine = AUTOMATIC,
+) -> list[PromptMask]:
+    """The masks of boxes, in the order of the boxes; boxes of unstable masks are left out.
+
+    Boxes are clipped to the frame. Stability = area(logit > 1) / area(logit > -1).
+
+    Raises:
+        ValueError: a box has no area inside the frame, or its frame does not exist.
+
+    Source: `sam2.sam2_image_predictor.SAM2ImagePredictor.predict` with multimask_output=False,
+    on features that are already there.
+    """
+    clipped_N4 = np.array([_clipped(box, video) for box in boxes], np.float32).reshape(-1, 4)
+    by_frame = defaultdict(list)
+    for n, box in enumerate(boxes):
+        by_frame[box.frame_index].append(n)
+    predictor, batches = SAM2ImagePredictor(model), ObjectBatches(engine)
+    prompts: dict[int, PromptMask] = {}
+    for frame_index, members in by_frame.items():
+        video.install(predictor, frame_index)
+
+        def decode(part: slice, members: list[int] = members) -> None:
+            corners = torch.from_numpy(clipped_N4[members[part]]).to(model.device)
+            with precision(model.device):
+                logits_B1HW, iou_B1, _ = predictor._predict(
+                    None,
+                    None,
+                    predictor._transforms.transform_boxes(
+                        corners, normalize=True, orig_hw=video.size
+                    ),
+                    multimask_output=False,
+                    return_logits=True,
+                )
+            surely, maybe, area = (
+                (logits_B1HW > offset).sum((1, 2, 3)).cpu().numpy() for offset in (1, -1, 0)
+            )
+            stability = surely / np.maximum(maybe, 1)
+            rles = encode_masks(logits_B1HW[:, 0] > 0)
+            for b, n in enumerate(members[part]):
+                if stability[b] >= settings.stability:
+                    prompts[n] = PromptMask(
+                        frame_index=boxes[n].frame_index,
+                        source="box",
+                        rle=rles[b],
+                        area=int(area[b]),
+                        predicted_iou=float(iou_B1[b, 0]),
+                        stability=float(stability[b]),
+                        expression_id=boxes[n].expression_id,
+                    )
+
+        batches.run(decode, len(members))
+    return [prompts[n] for n in sorted(prompts)]
+
+
+def _clipped(box: Box, video: EncodedVideo) -> np.ndarray:
+    height, width = video.size
+    if not 0 <= box.frame_index < len(video):
+        raise ValueError(
+            f"{box}: the video has no such frame; valid are 0 to {len(video) - 1}. Were the boxes "
+            "made for this video?"
+        )
+    corners = np.clip(box.xyxy, 0, [width, height, width, height])
+    if not (corners[:2] < corners[2:]).all():
+        raise ValueError(
+            f"{box}: has no area inside the frame, which is {width}x{height} (width x height). "
+            "Boxes are x0, y0, x1, y1 in pixels of the video."
+        )
+    return corners
+
+
+def mask_prompts(
+    objects: Mapping[str, Sequence[dict | None]], settings: GridPrompts
+) -> list[PromptMask]:
+    """Ground-truth masks as prompts (release, training only), object by object.
+
+    Args:
+        objects: per object id one COCO RLE for each frame; None where the object is absent.
+        settings: `stride` says which frames are prompt frames. An object that no prompt frame
+            shows is prompted where it is first visible.
+    """
+    prompts = []
+    for object_id, rles in objects.items():
+        areas = [int(coco.area(rle)) if rle else 0 for rle in rles]
+        visible = [t for t, area in enumerate(areas) if area]
+        prompted = [t for t in visible if t % settings.stride == 0] or visible[:1]
+        prompts += [
+            PromptMask(
+                frame_index=t,
+                source="mask",
+                rle=rles[t],
+                area=areas[t],
+                predicted_iou=None,
+                stability=None,
+                object_id=object_id,
+            )
+            for t in prompted
+        ]
+    return prompts

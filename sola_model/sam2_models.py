@@ -16,11 +16,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 from sam2.modeling.sam2_base import SAM2Base
+from sam2.sam2_image_predictor import SAM2ImagePredictor
 
 __all__ = [
     "DEMO_CHECKPOINT",
     "SAM2AutomaticMaskGenerator",
     "SAM2Base",
+    "SAM2ImagePredictor",
     "build_sam2",
     "checkpoint_identity",
     "load_sam2",
@@ -36,9 +38,9 @@ OFFICIAL_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 
 
 def resolve_checkpoint(name: str | Path) -> Path:
-    """Find a checkpoint file by path, or by name: "demo", or a hub id that can be downloaded.
+    """Find a checkpoint file by path, or by name: "demo", or one that can be downloaded.
 
-    Hub ids are those of Meta's models, e.g. `facebook/sam2.1-hiera-large`.
+    Those are Meta's models: `sam2.1_hiera_large`, or as hub id `facebook/sam2.1-hiera-large`.
 
     Raises:
         ValueError: there is no such file and the name is neither "demo" nor a hub id.
@@ -48,20 +50,28 @@ def resolve_checkpoint(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    if str(name).startswith("facebook/sam2"):
-        from huggingface_hub import hf_hub_download
+    official = str(name).removeprefix("facebook/").replace("-", "_")
+    if _official_config(official):
+        import huggingface_hub
 
-        family, _, size = str(name).removeprefix("facebook/").partition("-hiera-")
-        return Path(hf_hub_download(str(name), f"{family}_hiera_{size.replace('-', '_')}.pt"))
+        repository = f"facebook/{official.replace('_', '-')}"
+        return Path(huggingface_hub.hf_hub_download(repository, f"{official}.pt"))
     raise ValueError(
         f"no SAM2 checkpoint file {str(name)!r}. Give the path of an official file such as "
-        "sam2.1_hiera_large.pt, a hub id such as facebook/sam2.1-hiera-large, or 'demo' for the "
-        "embedded small model."
+        "sam2.1_hiera_large.pt, a name such as sam2.1_hiera_large or its hub id "
+        f"facebook/sam2.1-hiera-large (sizes: {', '.join(OFFICIAL_SIZES)}; also of sam2), or "
+        "'demo' for the embedded small model."
     )
 
 
-def load_sam2(name: str | Path, device: str | torch.device = "cpu") -> SAM2Base:
+def load_sam2(
+    name: str | Path, device: str | torch.device = "cpu", *, compile: bool = False
+) -> SAM2Base:
     """The frozen SAM2 of a checkpoint, in evaluation mode (see `resolve_checkpoint` for names).
+
+    Args:
+        compile: torch.compile the image encoder and the memory attention; worth its minutes for
+            many videos on CUDA.
 
     Raises:
         ValueError: the file is not a SAM2 checkpoint, or its weights do not fit its architecture.
@@ -75,17 +85,28 @@ def load_sam2(name: str | Path, device: str | torch.device = "cpu") -> SAM2Base:
             f"the weights in {path} do not fit the architecture its name stands for "
             f"({_config_path(path).name}): {str(error)[:500]}. Keep the official file name."
         ) from error
-    return model.requires_grad_(False).eval().to(device)
+    model = model.requires_grad_(False).eval().to(device)
+    if compile:
+        model.image_encoder.compile()
+        model.memory_attention.compile(dynamic=True)  # memory grows over the first steps
+    return model
 
 
 def build_sam2(config: Path) -> SAM2Base:
     """The untrained SAM2 that a configuration file (the official yaml format) describes.
 
     With the settings that the package's builders add (`sam2.build_sam`), but for `fill_hole_area`,
-    which acts on CUDA only and so would make CPU and GPU differ.
+    which acts on CUDA only and so would make CPU and GPU differ: holes are never filled. Objects
+    may overlap; else they would depend on their batch mates.
+
+    Raises:
+        ValueError: the architecture skips frames in its memory, which extraction does not do.
     """
     settings = OmegaConf.load(config)
     assert isinstance(settings, DictConfig)
+    stride = settings.model.get("memory_temporal_stride_for_eval", 1)
+    if stride != 1:
+        raise ValueError(f"{config}: memory_temporal_stride_for_eval is {stride}; only 1 is valid")
     stability = {
         "dynamic_multimask_via_stability": True,
         "dynamic_multimask_stability_delta": 0.05,
@@ -95,6 +116,7 @@ def build_sam2(config: Path) -> SAM2Base:
         settings.model,
         sam_mask_decoder_extra_args=stability,
         binarize_mask_from_pts_for_mem_enc=True,
+        non_overlap_masks_for_mem_enc=False,
         _recursive_=True,
     )
 
@@ -103,19 +125,22 @@ def _config_path(checkpoint: Path) -> Path:
     beside = checkpoint.with_suffix(".yaml")
     if beside.is_file():
         return beside
-    family, _, size = checkpoint.stem.partition("_hiera_")
-    if family in ("sam2", "sam2.1") and size in OFFICIAL_SIZES:
-        return (
-            Path(sam2.__file__).parent
-            / "configs"
-            / family
-            / f"{family}_hiera_{OFFICIAL_SIZES[size]}.yaml"
-        )
+    if config := _official_config(checkpoint.stem):
+        return config
     raise ValueError(
         f"cannot tell the architecture of {checkpoint.name!r}. Valid names are "
         f"sam2[.1]_hiera_{{{'|'.join(OFFICIAL_SIZES)}}}.pt, or any name with its configuration "
         f"beside it as {beside.name}."
     )
+
+
+def _official_config(name: str) -> Path | None:
+    """The configuration of an official model, e.g. sam2.1_hiera_large."""
+    family, _, size = name.partition("_hiera_")
+    if family not in ("sam2", "sam2.1") or size not in OFFICIAL_SIZES:
+        return None
+    folder = Path(sam2.__file__).parent / "configs" / family
+    return folder / f"{family}_hiera_{OFFICIAL_SIZES[size]}.yaml"
 
 
 def checkpoint_identity(name: str | Path) -> str:

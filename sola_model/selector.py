@@ -1,27 +1,26 @@
-"""The track selector: which object tracks does an expression mean? (SOLA, section 3.5)
+"""The track selector: which mask tracks does an expression mean? (SOLA, section 3.5)
 
 A short-term motion encoder shortens each track's object tokens in time; alignment layers then let
 tracks look at each other, at their own motion and at the language tokens; a score per track comes
 out. Parameter names are those of the released checkpoints, which load with `load_state_dict`.
 
-Axes: E expressions of one video, N mask tracks, T frames (time steps after the motion encoder),
-W words, A negative anchors, D token channels, C text channels, B any batch.
+Several videos and expressions of different sizes run in one padded step (`forward_batch`) with the
+results of one by one: padding is masked out of attention, norms and means, and padded frames are
+zero before every convolution, as if the video ended there.
+
+Axes: V videos, N mask tracks, T frames (time steps after the motion encoder), E expressions,
+W words, A negative anchors, D token channels, C text channels, L any length. B is any batch; in
+the alignment layers it is V until language has been read, E from then on.
 """
 
-import json
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sola_model.batches import Batch, first
 from sola_model.recipes import SelectorConfig
 
 NORM_GROUPS = 8
@@ -37,7 +36,7 @@ class StandardizedConv1d(nn.Conv1d):
 
 
 class Attention(nn.Module):
-    """Multi-head attention; queries of batch 1 are shared by all batches of keys."""
+    """Multi-head attention; queries of a video serve the keys of all its expressions."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -48,18 +47,23 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(
-        self, queries_BQC: Tensor, keys_BKC: Tensor, values_BKC: Tensor, mask_BK: Tensor | None
+        self,
+        queries_BLC: Tensor,
+        keys_BKC: Tensor,
+        values_BKC: Tensor,
+        mask_BK: Tensor | None,
+        video_E: Tensor | None = None,
     ) -> Tensor:
         queries, keys, values = (
             projection(x_BLC).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projection, x_BLC in (
-                (self.q_proj, queries_BQC),
+                (self.q_proj, queries_BLC),
                 (self.k_proj, keys_BKC),
                 (self.v_proj, values_BKC),
             )
         )
         attended = F.scaled_dot_product_attention(
-            queries.expand(len(keys), -1, -1, -1),
+            queries if video_E is None else per_expression(queries, video_E),
             keys,
             values,
             attn_mask=None if mask_BK is None else mask_BK[:, None, None, :],
@@ -68,39 +72,73 @@ class Attention(nn.Module):
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
+class Real(NamedTuple):
+    """What is not padding: the tracks and the time steps of each video, or of each expression.
+
+    anything_else: whether there is padding at all; without, the masks need not be applied.
+    """
+
+    tracks_BN: Tensor
+    times_BT: Tensor
+    anything_else: bool
+
+    def per_expression(self, video_E: Tensor) -> "Real":
+        tracks_EN, times_ET = (per_expression(mask, video_E) for mask in self[:2])
+        return Real(tracks_EN, times_ET, self.anything_else)
+
+
 class AlignmentLayer(nn.Module):
     """Inter-object, motion and object-to-language attention, each with a residual and a norm.
 
     The norms take their statistics over all objects of a time step, all times of a track, and all
-    objects and times: a track's score depends on the set of tracks it is computed with.
+    objects and times: a track's score depends on the set of tracks it is computed with. An
+    attention that the configuration leaves out has no parameters; its input passes unchanged.
     """
 
     def __init__(self, config: SelectorConfig) -> None:
         super().__init__()
-        attention = (config.text_dim, config.heads, config.attention_dropout)
-        self.obj_attn = Attention(*attention)
-        self.motion_attn = Attention(*attention)
+        C = config.text_dim
+        attention = (C, config.heads, config.attention_dropout)
+        used = (config.object_attention, config.motion_attention, True)
+        self.obj_attn = Attention(*attention) if config.object_attention else None
+        self.motion_attn = Attention(*attention) if config.motion_attention else None
         self.object2lang_attn = Attention(*attention)
-        self.norm = nn.ModuleList(nn.GroupNorm(NORM_GROUPS, config.text_dim) for _ in range(3))
+        self.norm = nn.ModuleList(
+            nn.GroupNorm(NORM_GROUPS, C) if u else nn.Identity() for u in used
+        )
 
     def forward(
-        self, x_ENTC: Tensor, position_TC: Tensor, language_EWC: Tensor, mask_EW: Tensor
+        self,
+        x_BNTC: Tensor,
+        real: Real,
+        position_TC: Tensor,
+        language_EWC: Tensor,
+        words_EW: Tensor,
+        video_E: Tensor,
     ) -> Tensor:
-        """x_ENTC may have E = 1: it then has not seen language yet and serves all expressions."""
-        E, N, T, _ = x_ENTC.shape
-        x_BNC = x_ENTC.transpose(1, 2).flatten(0, 1)
-        x_BNC = self._norm(0, x_BNC + self.obj_attn(x_BNC, x_BNC, x_BNC, None))
-        x_BTC = x_BNC.unflatten(0, (E, T)).transpose(1, 2).flatten(0, 1)
-        where_BTC = x_BTC + position_TC
-        x_BTC = self._norm(1, x_BTC + self.motion_attn(where_BTC, where_BTC, x_BTC, None))
-        x_ELC = x_BTC.unflatten(0, (E, N)).flatten(1, 2)
-        x_ELC = self._norm(
-            2, x_ELC + self.object2lang_attn(x_ELC, language_EWC, language_EWC, mask_EW)
-        )
+        """x_ENTC from x_BNTC, which is of videos (in the first layer) or of expressions."""
+        B, N, T, _ = x_BNTC.shape
+        mask_LN = mask_LT = mask_EL = None
+        if real.anything_else:
+            mask_LN = real.tracks_BN.repeat_interleave(T, dim=0)
+            mask_LT = real.times_BT.repeat_interleave(N, dim=0)
+            mask_BNT = real.tracks_BN[:, :, None] & real.times_BT[:, None, :]
+            mask_EL = per_expression(mask_BNT.flatten(1), video_E)
+        if self.obj_attn is not None:
+            x_LNC = x_BNTC.transpose(1, 2).flatten(0, 1)
+            x_LNC = x_LNC + self.obj_attn(x_LNC, x_LNC, x_LNC, mask_LN)
+            x_LNC = group_norm(self.norm[0], x_LNC, mask_LN)
+            x_BNTC = x_LNC.unflatten(0, (B, T)).transpose(1, 2)
+        if self.motion_attn is not None:
+            x_LTC = x_BNTC.flatten(0, 1)
+            where_LTC = x_LTC + position_TC
+            x_LTC = x_LTC + self.motion_attn(where_LTC, where_LTC, x_LTC, mask_LT)
+            x_LTC = group_norm(self.norm[1], x_LTC, mask_LT)
+            x_BNTC = x_LTC.unflatten(0, (B, N))
+        x_BLC = x_BNTC.flatten(1, 2)
+        read_ELC = self.object2lang_attn(x_BLC, language_EWC, language_EWC, words_EW, video_E)
+        x_ELC = group_norm(self.norm[2], per_expression(x_BLC, video_E) + read_ELC, mask_EL)
         return x_ELC.unflatten(1, (N, T))
-
-    def _norm(self, index: int, x_BLC: Tensor) -> Tensor:
-        return self.norm[index](x_BLC.transpose(1, 2)).transpose(1, 2)
 
 
 class TrackSelector(nn.Module):
@@ -143,35 +181,97 @@ class TrackSelector(nn.Module):
         text_mask_EW (True = word; None = no padding) -> (logits_EN, objects_ENC). Padded words
         change nothing. A video without tracks gives empty results of these shapes.
 
-        Raises ValueError on wrong shapes and on tokens or text that are not finite.
+        Raises ValueError on wrong shapes, on an expression without words, and on tokens or text
+        that are not finite.
         """
-        self._check(tokens_NTD, text)
         if text.ndim == 2:
             logits_EN, objects_ENC = self.forward(tokens_NTD, text[None])
             return logits_EN[0], objects_ENC[0]
-        E, N, C = len(text), len(tokens_NTD), self.config.text_dim
-        if E == 0 or N == 0:
-            return text.new_zeros(E, N), text.new_zeros(E, N, C)
         if text_mask_EW is None:
             text_mask_EW = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
-        negatives_EAC = self.negative_token.weight.expand(E, -1, -1)
-        language_EWC = torch.cat([text, negatives_EAC], dim=1)
-        mask_EW = F.pad(text_mask_EW, (0, negatives_EAC.shape[1]), value=True)
+        self._check(tokens_NTD, text, text_mask_EW)
+        N, T, _ = tokens_NTD.shape
+        E = len(text)
+        if E == 0 or N == 0:
+            return text.new_zeros(E, N), text.new_zeros(E, N, self.config.text_dim)
+        return self._score(
+            Batch(
+                tokens_VNTD=tokens_NTD[None],
+                text_EWC=text,
+                words_EW=text_mask_EW,
+                tracks=(N,),
+                frames=(T,),
+                expressions=(E,),
+            )
+        )
 
-        tokens_NTD = tokens_NTD.to(text.dtype)  # stored tokens are float16
-        if self.config.whitening is not None:
-            tokens_NTD = (tokens_NTD - self.token_mean) @ self.token_whitening
-        tokens_NDT = tokens_NTD.transpose(1, 2)
-        x_ENTC = self.short_motion_encoder(tokens_NDT).transpose(1, 2)[None]
-        position_TC = self._positions(x_ENTC.shape[2])
+    def forward_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Score logits (E, N) and object vectors (E, N, C) for the expressions of several videos.
+
+        E counts the expressions of all videos in the order of the batch, N the tracks of the
+        video that has most; padding (`~batch.tracks_EN`) has logit 0 and vector 0. The rest, and
+        all gradients, are those of `forward` video by video and expression by expression. What
+        does not see language is computed once for a video.
+
+        Raises ValueError as `forward` does.
+        """
+        self._check(batch.tokens_VNTD, batch.text_EWC, batch.words_EW)
+        return self._score(batch)
+
+    def _score(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        video_E, words_EW, language_EWC = batch.video_E, batch.words_EW, batch.text_EWC
+        if self.config.negatives_in_language:
+            negatives_EAC = self.negative_token.weight.expand(len(language_EWC), -1, -1)
+            language_EWC = torch.cat([language_EWC, negatives_EAC], dim=1)
+            words_EW = F.pad(words_EW, (0, negatives_EAC.shape[1]), value=True)
+
+        tracks_VN = batch.tracks_VN
+        x_BNTC, times_VT = self._encode_motion(batch)
+        real = Real(tracks_VN, times_VT, batch.is_padded)
+        position_TC = self._positions(x_BNTC.shape[2])
         for layer in self.object_lang_align_layers:
-            x_ENTC = layer(x_ENTC, position_TC, language_EWC, mask_EW)
+            x_BNTC = layer(x_BNTC, real, position_TC, language_EWC, words_EW, video_E)
+            real = real.per_expression(video_E)
+        return self._aggregate(x_BNTC, real, mean_over_words(language_EWC, words_EW))
 
-        # The mean over words of O E^T is O times the mean word.
-        word_EC = mean_over_words(language_EWC, mask_EW)
-        weights_ENT = torch.einsum("entc,ec->ent", x_ENTC, word_EC).softmax(dim=-1)
+    def _encode_motion(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Short-term motion of each track, x_VNTC, and which of its time steps are real (V, T)."""
+        V, N = batch.tokens_VNTD.shape[:2]
+        x_VNTD = batch.tokens_VNTD.to(batch.text_EWC.dtype)  # stored tokens are float16
+        if self.config.whitening is not None:
+            x_VNTD = (x_VNTD - self.token_mean) @ self.token_whitening
+        x_BCT = x_VNTD.flatten(0, 1).transpose(1, 2)
+        steps_V = torch.tensor(batch.frames, device=x_BCT.device)
+        times_VT, mask_BT = first(steps_V, x_BCT.shape[2]), None
+        for module in self.short_motion_encoder:
+            if isinstance(module, nn.GroupNorm):
+                x_BCT = group_norm(module, x_BCT.transpose(1, 2), mask_BT).transpose(1, 2)
+                continue
+            if isinstance(module, nn.Conv1d) and batch.is_padded:
+                x_BCT = x_BCT * times_VT.repeat_interleave(N, dim=0)[:, None]
+            x_BCT = module(x_BCT)
+            if isinstance(module, nn.Conv1d):
+                steps_V = (steps_V + module.stride[0] - 1) // module.stride[0]
+                times_VT = first(steps_V, x_BCT.shape[2])
+                mask_BT = times_VT.repeat_interleave(N, dim=0) if batch.is_padded else None
+        return x_BCT.transpose(1, 2).unflatten(0, (V, N)), times_VT
+
+    def _aggregate(self, x_ENTC: Tensor, real: Real, word_EC: Tensor) -> tuple[Tensor, Tensor]:
+        """Language-aligned object aggregation: logits_EN and objects_ENC (paper Eq. 4-5).
+
+        The mean over words of O E^T is O times the mean word.
+        """
+        times_E1T = real.times_BT[:, None]
+        similarity_ENT = torch.einsum("entc,ec->ent", x_ENTC, word_EC)
+        weights_ENT = similarity_ENT.masked_fill(~times_E1T, -math.inf).softmax(dim=-1)
         objects_ENC = torch.einsum("ent,entc->enc", weights_ENT, x_ENTC)
-        return torch.einsum("enc,ec->en", objects_ENC, word_EC), objects_ENC
+        if self.config.aggregation == "release":
+            logits_EN = torch.einsum("enc,ec->en", objects_ENC, word_EC)
+        else:
+            steps_E1 = times_E1T.sum(dim=-1)
+            logits_EN = (similarity_ENT * times_E1T).sum(dim=-1) / steps_E1
+            objects_ENC = objects_ENC / steps_E1[..., None]
+        return logits_EN * real.tracks_BN, objects_ENC * real.tracks_BN[..., None]
 
     def fit_whitening(self, tokens_KD: Tensor) -> None:
         """Set what decorrelates tokens from a sample of them: once, before training."""
@@ -189,73 +289,56 @@ class TrackSelector(nn.Module):
         angle = 2 * math.pi * time_T1 * matrix
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
-    def _check(self, tokens_NTD: Tensor, text: Tensor) -> None:
+    def _check(self, tokens: Tensor, text_EWC: Tensor, words_EW: Tensor) -> None:
         D, C = self.config.token_dim, self.config.text_dim
-        if tokens_NTD.ndim != 3 or tokens_NTD.shape[1] == 0 or tokens_NTD.shape[2] != D:
+        if tokens.ndim not in (3, 4) or tokens.shape[-2] == 0 or tokens.shape[-1] != D:
             raise ValueError(
-                f"Object tokens have shape {tuple(tokens_NTD.shape)}; this selector takes "
-                f"(tracks, frames >= 1, {D}). Use tokens of the SAM2 model it was trained on."
+                f"Object tokens have shape {tuple(tokens.shape)}; this selector takes "
+                f"([videos,] tracks, frames >= 1, {D}). Use the SAM2 model it was trained on "
+                "and its recipe's token features."
             )
-        if text.ndim not in (2, 3) or text.shape[-1] != C:
+        if text_EWC.ndim != 3 or text_EWC.shape[-1] != C:
             raise ValueError(
-                f"Text features have shape {tuple(text.shape)}; this selector takes "
-                f"([expressions,] words, {C}). Use the text encoder it was trained with."
+                f"Text features have shape {tuple(text_EWC.shape)}; this selector takes "
+                f"(expressions, words, {C}). Use the text encoder it was trained with."
             )
-        for name, values in (("Object tokens", tokens_NTD), ("Text features", text)):
+        if words_EW.shape != text_EWC.shape[:2] or not words_EW.any(dim=1).all():
+            raise ValueError(
+                f"Text features of shape {tuple(text_EWC.shape)} with a mask of shape "
+                f"{tuple(words_EW.shape)}: one value per word, and at least one word in every "
+                "expression, is needed."
+            )
+        for name, values in (("Object tokens", tokens), ("Text features", text_EWC)):
             if not torch.isfinite(values).all():
                 raise ValueError(f"{name} contain NaN or infinity: compute them again.")
 
 
-def mean_over_words(text_EWC: Tensor, mask_EW: Tensor) -> Tensor:
+def per_expression(x_B: Tensor, video_E: Tensor) -> Tensor:
+    """Rows of videos as rows of their expressions; rows that are of expressions stay."""
+    if len(x_B) == 1:
+        return x_B.expand(len(video_E), *x_B.shape[1:])
+    return x_B if len(x_B) == len(video_E) else x_B[video_E]
+
+
+def group_norm(norm: nn.GroupNorm, x_BLC: Tensor, mask_BL: Tensor | None) -> Tensor:
+    """`norm` over the places where the mask is True (None: all); the others come out finite."""
+    if mask_BL is None:
+        return norm(x_BLC.transpose(1, 2)).transpose(1, 2)
+    x_BLC = x_BLC.to(torch.promote_types(x_BLC.dtype, torch.float32))  # under autocast
+    real_BL1 = mask_BL[..., None]
+    size = norm.num_channels // norm.num_groups
+    count_B1 = mask_BL.sum(dim=1, keepdim=True) * size
+
+    def mean_of_group(values_BLC: Tensor) -> Tensor:
+        sum_BG = (values_BLC * real_BL1).sum(dim=1).unflatten(-1, (-1, size)).sum(dim=-1)
+        return (sum_BG / count_B1).repeat_interleave(size, dim=1)[:, None]
+
+    centred_BLC = x_BLC - mean_of_group(x_BLC)
+    scale_B1C = (mean_of_group(centred_BLC.square()) + norm.eps).rsqrt() * norm.weight
+    return centred_BLC * scale_B1C + norm.bias
+
+
+def mean_over_words(text_EWC: Tensor, words_EW: Tensor) -> Tensor:
     """Mean vector (E, C) of each expression's words, padding left out."""
-    summed_EC = (text_EWC * mask_EW[..., None]).sum(dim=1)
-    return summed_EC / mask_EW.sum(dim=1, keepdim=True).clamp(min=1)
-
-
-def pad_texts(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack expressions of shape (W, C) into text_EWC, zeros at the end, and its mask_EW."""
-    text_EWC = nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
-    lengths_E1 = torch.tensor([[len(text)] for text in texts], device=text_EWC.device)
-    return text_EWC, torch.arange(text_EWC.shape[1], device=text_EWC.device) < lengths_E1
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes `path`'s place, complete and on disk, only at the end."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def save_selector(selector: TrackSelector, directory: Path) -> None:
-    """Write selector.safetensors and selector.json into `directory` (created if missing)."""
-    directory.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.contiguous().cpu() for name, value in selector.state_dict().items()}
-    with replacing(directory / "selector.safetensors") as file:
-        file.write(safetensors.torch.save(weights))
-    with replacing(directory / "selector.json") as file:
-        file.write(json.dumps(asdict(selector.config), indent=2).encode())
-
-
-def load_selector(directory: Path) -> TrackSelector:
-    """The selector saved in `directory`, on the CPU, in evaluation mode.
-
-    Raises ValueError when the directory does not hold a selector.
-    """
-    try:
-        config = SelectorConfig(**json.loads((directory / "selector.json").read_text()))
-        selector = TrackSelector(config)
-        weights = safetensors.torch.load_file(directory / "selector.safetensors")
-        selector.load_state_dict(weights)
-    except (OSError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise ValueError(
-            f"{directory} is not a selector directory ({error}). It must hold selector.json and "
-            "selector.safetensors as save_selector writes them."
-        ) from error
-    return selector.eval()
+    summed_EC = (text_EWC * words_EW[..., None]).sum(dim=1)
+    return summed_EC / words_EW.sum(dim=1, keepdim=True)

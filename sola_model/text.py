@@ -1,4 +1,7 @@
-"""Frozen text encoder: expressions -> one feature vector per text token."""
+"""Frozen text encoder: expressions -> one feature vector per text token.
+
+Axes: W text tokens, C text channels.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,8 +20,10 @@ def text_encoder_identity(name_or_path: str) -> str:
     if not folder.is_dir():
         return name_or_path
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        digest.update(file.name.encode() + file.read_bytes())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+        digest.update(path.relative_to(folder).as_posix().encode() + content)
     return digest.hexdigest()
 
 
@@ -26,7 +31,7 @@ class TextEncoder:
     """A pretrained `transformers` text model, used as it is.
 
     The released selector reads `sentence-transformers/all-roberta-large-v1` (C = 1024), the paper
-    RoBERTa. `dim` is the number of channels C of its features.
+    RoBERTa; any other encoder serves as well. `dim` is the number of channels C of its features.
     """
 
     def __init__(self, name_or_path: str, device: str = "cpu") -> None:
@@ -48,6 +53,8 @@ class TextEncoder:
                 "'sentence-transformers/all-roberta-large-v1' (needs internet the first time) or "
                 "a folder written by save_pretrained that holds model and tokenizer."
             ) from error
+        if model.config.is_encoder_decoder:
+            model = model.get_encoder()
         self.device = device
         self.model = model.to(device).eval().requires_grad_(False)
         self.dim: int = model.config.hidden_size
@@ -60,8 +67,8 @@ class TextEncoder:
         W counts all tokens of the text, special ones included; there is no padding.
         Raises ValueError for an empty text and for one longer than the encoder takes.
         """
-        for index, text in enumerate(texts):
-            self._check(index, text)
+        for text in texts:
+            self._check(text)
         features: list[Tensor] = []
         for start in range(0, len(texts), BATCH):
             batch = self.tokenizer(
@@ -74,19 +81,21 @@ class TextEncoder:
             ]
         return features
 
-    def _check(self, index: int, text: str) -> None:
+    def _check(self, text: str) -> None:
         if not text.strip():
-            raise ValueError(f"Text {index} is empty: remove the expression or give it words.")
+            raise ValueError(f"The text {text!r} is empty: remove the expression or give it words.")
         tokens = len(self.tokenizer(text)["input_ids"])
         if tokens > self.max_tokens:
             raise ValueError(
-                f"Text {index} ({text[:40]!r}...) has {tokens} tokens, this encoder takes at most "
+                f"The text {text[:40]!r}... has {tokens} tokens, this encoder takes at most "
                 f"{self.max_tokens}: shorten the expression."
             )
 
 
 def _max_tokens(tokenizer_limit: int, model: torch.nn.Module) -> int:
     """Tokens the position table has room for; RoBERTa's starts after its padding index."""
-    table = model.embeddings.position_embeddings
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    if table is None:  # relative positions
+        return min(tokenizer_limit, getattr(model.config, "max_position_embeddings", 10**9))
     reserved = 0 if table.padding_idx is None else table.padding_idx + 1
     return min(tokenizer_limit, table.num_embeddings - reserved)

@@ -1,52 +1,31 @@
 """Train a track selector on frozen object tokens and text features.
 
-A step is up to `expressions_per_step` expressions of one video. After every epoch the whole state
-goes to one checkpoint file; a run that finds it continues as if it had never stopped. Axes as in
-`sola_model.selector`.
+The whole state goes to one checkpoint file, after every epoch and now and then within one; a run
+that finds it continues as if it had never stopped, since every step draws its random numbers from
+(seed, epoch, step) alone. Axes as in `sola_model.selector`.
 """
 
-import math
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from sola_model.losses import Losses, total_loss
-from sola_model.recipes import Recipe, TrainingConfig
-from sola_model.selector import TrackSelector, mean_over_words, pad_texts, replacing
+from sola_model.batch_losses import as_row, batch_losses
+from sola_model.batches import Batch
+from sola_model.checkpoints import replacing
+from sola_model.recipes import Recipe
+from sola_model.schedule import epoch_order, learning_rate_schedule, step_seed, steps_per_epoch
+from sola_model.selector import TrackSelector
+from sola_model.training_data import Part, TrainingVideo, describe, load_part, prefetch, usable
+from sola_model.validation import Judge, validate
 
-VALIDATION_EXPRESSIONS = 8  # of one video at a time; bounds memory, changes no result
-WARM_UP = 0.05  # part of all steps, cosine schedule
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingVideo:
-    """One video's frozen inputs and its pseudo-labels.
-
-    texts: features (W, C) of each expression. labels_EN: 1 for a positive track, else 0.
-    """
-
-    video_id: str
-    tokens_NTD: Tensor
-    texts: list[Tensor]
-    labels_EN: Tensor
-
-    def __post_init__(self) -> None:
-        expected = (len(self.texts), len(self.tokens_NTD))
-        if tuple(self.labels_EN.shape) != expected:
-            raise ValueError(
-                f"Video {self.video_id}: labels have shape {tuple(self.labels_EN.shape)}, "
-                f"its expressions and tracks ask for {expected}."
-            )
-        if not ((self.labels_EN == 0) | (self.labels_EN == 1)).all():
-            raise ValueError(
-                f"Video {self.video_id}: labels must be 0 or 1; compare mIoU with the recipe's "
-                "label_threshold first."
-            )
+WHITENING_TOKENS = 500_000  # at most, evenly spread over the training data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +33,8 @@ class EpochMetrics:
     """Means over expressions; validation values are None without validation videos.
 
     learning_rate: of the epoch's last step. validation_f1: F1 of "score above tau" against the
-    labels, all validation (expression, track) pairs together.
+    labels, all validation (expression, track) pairs together. validation_jf: J&F of the selected
+    tracks in [0, 1], None without a judge.
     """
 
     epoch: int
@@ -66,6 +46,32 @@ class EpochMetrics:
     validation_bce: float | None = None
     validation_alignment: float | None = None
     validation_f1: float | None = None
+    validation_jf: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where training stands after a step, or (with its metrics) after an epoch.
+
+    expressions: how many of `total`, all epochs together, have been trained on. loss: mean of the
+    epoch so far.
+    """
+
+    epoch: int
+    expressions: int
+    total: int
+    loss: float
+    metrics: EpochMetrics | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Selectors in evaluation mode, on the training device, and the metrics of every epoch."""
+
+    last: TrackSelector
+    best: TrackSelector
+    best_epoch: int
+    metrics: list[EpochMetrics]
 
 
 def train_selector(
@@ -73,210 +79,259 @@ def train_selector(
     validation: Sequence[TrainingVideo],
     recipe: Recipe,
     checkpoint: Path,
-    on_epoch: Callable[[EpochMetrics], None] | None = None,
+    *,
+    start: TrackSelector | None = None,
+    judge: Judge | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
     device: str = "cpu",
-) -> tuple[TrackSelector, list[EpochMetrics]]:
-    """The selector after the recipe's last epoch (evaluation mode) and every epoch's metrics.
+    checkpoint_seconds: float = 300.0,
+) -> Trained:
+    """Train for the recipe's epochs, from the weights of `start` if given.
 
-    Videos without tracks or expressions are skipped. `checkpoint` is replaced atomically after
-    each epoch, before `on_epoch` is called with its metrics; if it exists at the start, training
-    resumes from it (on the CPU: bit for bit), without calling `on_epoch` for the epochs it holds.
-    Every epoch draws its order and dropout from seed + epoch; the caller's random state is kept.
+    Videos without tracks or expressions are skipped. `judge` gives the J&F of a selection in
+    `validation` and is asked after every epoch. `checkpoint` is replaced atomically after each
+    epoch, and within one when `checkpoint_seconds` have passed since; if it exists at the start,
+    training resumes from it (on the CPU: bit for bit, for the same number of threads).
+    `on_progress` is called after every step and after every epoch, when that is safely on disk.
+    The caller's random state is kept.
 
-    Raises ValueError when no label is positive, and for a checkpoint of another recipe or of
-    other training data.
+    Raises ValueError when no label is positive, for tokens that are not finite or not of the
+    recipe's width, for a `start` of another configuration, and for a checkpoint of another recipe
+    or of other training data.
     """
-    videos, validation = _usable(videos), _usable(validation)
+    validation_videos = [v for v, video in enumerate(validation) if video.labels_EN.numel()]
+    videos = usable(videos)
     if not any(video.labels_EN.any() for video in videos):
         raise ValueError(
-            f"Nothing to learn from: {_describe(videos)}. Look at the label threshold "
+            f"Nothing to learn from: {describe(videos)}. Look at the label threshold "
             f"({recipe.label_threshold}) and at the tracks' mIoU with the ground truth."
         )
-    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
-        run = _Run(recipe, videos, device)
-        if checkpoint.exists():
-            run.load(checkpoint)
-        for epoch in range(len(run.metrics) + 1, recipe.training.epochs + 1):
-            run.metrics.append(run.epoch(epoch, videos, validation))
-            run.save(checkpoint)
-            if on_epoch is not None:
-                on_epoch(run.metrics[-1])
-    return run.selector.eval(), run.metrics
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(device == "cpu" or deterministic)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+            run = _Run(recipe, videos, start, checkpoint, device)
+            run.report, run.checkpoint_seconds = on_progress, checkpoint_seconds
+            if checkpoint.exists():
+                run.load()
+            while run.epoch <= recipe.training.epochs:
+                run.train_epoch(videos)
+                run.finish_epoch(validation, validation_videos, judge)
+            return run.trained()
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
 
 
 class _Run:
-    """All that changes while training: selector, optimiser, schedule and metrics so far."""
+    """All that changes while training: selectors, optimiser, schedule, position and metrics."""
 
-    def __init__(self, recipe: Recipe, videos: list[TrainingVideo], device: str) -> None:
+    report: Callable[[Progress], None] | None
+    checkpoint_seconds: float
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        videos: list[TrainingVideo],
+        start: TrackSelector | None,
+        checkpoint: Path,
+        device: str,
+    ) -> None:
         config = recipe.training
-        self.recipe, self.device = recipe, device
-        self.identity = {"recipe": asdict(recipe), "training data": _describe(videos)}
-        self.metrics: list[EpochMetrics] = []
-        torch.manual_seed(config.seed)
-        self.selector = TrackSelector(recipe.selector)
-        if recipe.selector.whitening is not None:
-            self.selector.fit_whitening(torch.cat([v.tokens_NTD.flatten(0, 1) for v in videos]))
-        self.selector.to(device)
+        self.recipe, self.device, self.checkpoint = recipe, device, checkpoint
+        self.expressions = [len(video.texts) for video in videos]
+        self.identity = {
+            "recipe": asdict(recipe),
+            "training data": describe(videos),
+            "start": _checksum(start),
+        }
+        self.selector = _fresh_selector(recipe, videos, start).to(device)
         self.optimizer = torch.optim.AdamW(
             self.selector.parameters(),
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=True,
         )
-        steps = sum(math.ceil(len(v.texts) / config.expressions_per_step) for v in videos)
-        self.schedule = _schedule(self.optimizer, config, steps * config.epochs)
+        self.schedule = learning_rate_schedule(
+            self.optimizer, config, steps_per_epoch(self.expressions, config) * config.epochs
+        )
+        self.metrics: list[EpochMetrics] = []
+        self.best_epoch = 0
+        self.best: dict[str, Tensor] = {}
+        self._start_epoch(1)
+        self.saved_at = time.monotonic()
 
-    def epoch(
-        self, epoch: int, videos: list[TrainingVideo], validation: list[TrainingVideo]
-    ) -> EpochMetrics:
-        """Train one epoch and measure it."""
+    def _start_epoch(self, epoch: int) -> None:
+        self.epoch, self.step, self.trained_on = epoch, 0, 0
+        self.learning_rate = 0.0
+        self.sums_3 = torch.zeros(3, dtype=torch.float64)
+
+    def train_epoch(self, videos: list[TrainingVideo]) -> None:
+        """The steps of the current epoch that have not been done."""
         config = self.recipe.training
-        seed = config.seed + epoch
-        order = epoch_order([len(v.texts) for v in videos], config.expressions_per_step, seed)
-        torch.manual_seed(seed)
         self.selector.train()
-        sums_3 = torch.zeros(3, dtype=torch.float64)
-        for index, expressions in order:
-            learning_rate = self.optimizer.param_groups[0]["lr"]
-            losses, _, _ = self._losses(videos[index], expressions)
-            self.optimizer.zero_grad()
-            losses.total.backward()
-            nn.utils.clip_grad_norm_(
-                self.selector.parameters(), config.gradient_clip, error_if_nonfinite=True
+        steps = epoch_order(self.expressions, config, self.epoch)[self.step :]
+
+        def load(step: Part) -> list[tuple[Batch, Tensor]]:
+            size = config.videos_at_once
+            parts = [step[i : i + size] for i in range(0, len(step), size)]
+            return [load_part(videos, part) for part in parts]
+
+        for parts in prefetch(load, steps):
+            self._take_step(parts)
+            self.step += 1
+            if time.monotonic() - self.saved_at >= self.checkpoint_seconds:
+                self.save()
+            self._tell()
+
+    def _take_step(self, parts: list[tuple[Batch, Tensor]]) -> None:
+        torch.manual_seed(step_seed(self.recipe.training.seed, self.epoch, self.step))
+        self.learning_rate = self.optimizer.param_groups[0]["lr"]
+        expressions = sum(len(labels_EN) for _, labels_EN in parts)
+        self.optimizer.zero_grad()
+        for batch, labels_EN in parts:
+            losses, _ = batch_losses(
+                self.selector, batch.to(self.device), labels_EN.to(self.device), self.recipe
             )
-            self.optimizer.step()
-            if isinstance(self.schedule, LambdaLR):
-                self.schedule.step()
-            sums_3 += len(expressions) * _as_row(losses)
-        loss, bce, alignment = (sums_3 / sum(len(v.texts) for v in videos)).tolist()
-        measured = self._validate(validation) if validation else {}
+            (losses.total * (len(labels_EN) / expressions)).backward()
+            self.sums_3 += len(labels_EN) * as_row(losses)
+        nn.utils.clip_grad_norm_(
+            self.selector.parameters(),
+            self.recipe.training.gradient_clip,
+            error_if_nonfinite=True,
+        )
+        self.optimizer.step()
+        if isinstance(self.schedule, LambdaLR):
+            self.schedule.step()
+        self.trained_on += expressions
+
+    def finish_epoch(
+        self, validation: Sequence[TrainingVideo], usable_videos: list[int], judge: Judge | None
+    ) -> None:
+        """Measure the epoch, remember whether it is the best, and save all."""
+        loss, bce, alignment = (self.sums_3 / self.trained_on).tolist()
+        measured: dict[str, Any] = {}
+        if usable_videos:
+            measured = validate(
+                self.selector, validation, usable_videos, self.recipe, judge, self.device
+            )
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(measured.get("validation_loss", loss))
-        return EpochMetrics(
-            epoch=epoch,
-            learning_rate=learning_rate,
+        metrics = EpochMetrics(
+            epoch=self.epoch,
+            learning_rate=self.learning_rate,
             train_loss=loss,
             train_bce=bce,
             train_alignment=alignment,
             **measured,
         )
+        if not self.metrics or _merit(metrics) > _merit(self.metrics[self.best_epoch - 1]):
+            self.best_epoch = self.epoch
+            self.best = {n: v.detach().cpu().clone() for n, v in self.selector.state_dict().items()}
+        self.metrics.append(metrics)
+        self._start_epoch(self.epoch + 1)
+        self.save()
+        self._tell(metrics)
 
-    @torch.no_grad()
-    def _validate(self, videos: list[TrainingVideo]) -> dict[str, float]:
-        self.selector.eval()
-        sums_3 = torch.zeros(3, dtype=torch.float64)
-        hits = selected_plus_positive = 0
-        for video in videos:
-            for expressions in torch.arange(len(video.texts)).split(VALIDATION_EXPRESSIONS):
-                losses, logits_EN, labels_EN = self._losses(video, expressions.tolist())
-                sums_3 += len(expressions) * _as_row(losses)
-                selected_EN, positive_EN = logits_EN.sigmoid() > self.recipe.tau, labels_EN > 0
-                hits += int((selected_EN & positive_EN).sum())
-                selected_plus_positive += int(selected_EN.sum() + positive_EN.sum())
-        loss, bce, alignment = (sums_3 / sum(len(v.texts) for v in videos)).tolist()
-        return {
-            "validation_loss": loss,
-            "validation_bce": bce,
-            "validation_alignment": alignment,
-            "validation_f1": 2 * hits / selected_plus_positive if selected_plus_positive else 1.0,
-        }
-
-    def _losses(
-        self, video: TrainingVideo, expressions: list[int]
-    ) -> tuple[Losses, Tensor, Tensor]:
-        """Losses, logits and labels of some expressions of a video."""
-        text_EWC, mask_EW = pad_texts(
-            [video.texts[e].to(self.device, torch.float32) for e in expressions]
+    def _tell(self, metrics: EpochMetrics | None = None) -> None:
+        if self.report is None:
+            return
+        config, count = self.recipe.training, sum(self.expressions)
+        self.report(
+            Progress(
+                epoch=metrics.epoch if metrics else self.epoch,
+                expressions=(self.epoch - 1) * count + self.trained_on,
+                total=config.epochs * count,
+                loss=metrics.train_loss if metrics else float(self.sums_3[0]) / self.trained_on,
+                metrics=metrics,
+            )
         )
-        labels_EN = video.labels_EN[expressions].to(self.device)
-        logits_EN, objects_ENC = self.selector(video.tokens_NTD.to(self.device), text_EWC, mask_EW)
-        losses = total_loss(
-            logits_EN,
-            objects_ENC,
-            mean_over_words(text_EWC, mask_EW),
-            self.selector.negative_token.weight,
-            labels_EN,
-            self.recipe.loss,
-        )
-        return losses, logits_EN, labels_EN
 
-    def save(self, checkpoint: Path) -> None:
+    def trained(self) -> Trained:
+        """What training gives."""
+        best = TrackSelector(self.recipe.selector)
+        best.load_state_dict(self.best)
+        return Trained(
+            last=self.selector.eval(),
+            best=best.to(self.device).eval(),
+            best_epoch=self.best_epoch,
+            metrics=self.metrics,
+        )
+
+    def save(self) -> None:
         """Replace the checkpoint atomically."""
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         state = {
             **self.identity,
             "metrics": [asdict(metrics) for metrics in self.metrics],
+            "position": (self.epoch, self.step, self.trained_on, self.learning_rate),
+            "sums": self.sums_3,
+            "best epoch": self.best_epoch,
+            "best": self.best,
             "selector": self.selector.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
         }
-        with replacing(checkpoint) as file:
+        with replacing(self.checkpoint) as file:
             torch.save(state, file)
+        self.saved_at = time.monotonic()
 
-    def load(self, checkpoint: Path) -> None:
-        """Continue from a checkpoint; raises ValueError if it belongs to another run."""
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    def load(self) -> None:
+        """Continue from the checkpoint; raises ValueError if it belongs to another run."""
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            theirs = {name: state[name] for name in self.identity}
+        except Exception as error:  # torch.load raises whatever the damage happens to cause
+            raise ValueError(
+                f"Checkpoint {self.checkpoint} is damaged. Delete it to start the run again."
+            ) from error
         for name, ours in self.identity.items():
-            if state[name] != ours:
+            if theirs[name] != ours:
                 raise ValueError(
-                    f"Checkpoint {checkpoint} was made with another {name}. Continue it with the "
-                    f"one it was made with, or choose a new path to start again. It holds:\n"
-                    f"{state[name]}\nthis run has:\n{ours}"
+                    f"Checkpoint {self.checkpoint} was made with another {name}. Continue it with "
+                    f"the one it was made with, or choose a new path to start again. It holds:\n"
+                    f"{theirs[name]}\nthis run has:\n{ours}"
                 )
         self.metrics = [EpochMetrics(**metrics) for metrics in state["metrics"]]
+        self.epoch, self.step, self.trained_on, self.learning_rate = state["position"]
+        self.sums_3 = state["sums"]
+        self.best_epoch, self.best = state["best epoch"], state["best"]
         self.selector.load_state_dict(state["selector"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
 
 
-def epoch_order(
-    expressions: Sequence[int], expressions_per_step: int, seed: int
-) -> list[tuple[int, list[int]]]:
-    """The steps of one epoch: (video index, expression indices), shuffled by `seed` alone.
-
-    expressions: number of expressions of each video, at least 1.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    steps = [
-        (video, chunk.tolist())
-        for video, count in enumerate(expressions)
-        for chunk in torch.randperm(count, generator=generator).split(expressions_per_step)
-    ]
-    return [steps[step] for step in torch.randperm(len(steps), generator=generator)]
-
-
-def _schedule(
-    optimizer: torch.optim.Optimizer, config: TrainingConfig, steps: int
-) -> LambdaLR | ReduceLROnPlateau:
-    if config.schedule == "plateau":
-        return ReduceLROnPlateau(optimizer, factor=0.5, patience=5)
-    warm_up = math.ceil(WARM_UP * steps)
-
-    def factor(step: int) -> float:
-        if step < warm_up:
-            return (step + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-    return LambdaLR(optimizer, factor)
+def _fresh_selector(
+    recipe: Recipe, videos: list[TrainingVideo], start: TrackSelector | None
+) -> TrackSelector:
+    torch.manual_seed(recipe.training.seed)
+    selector = TrackSelector(recipe.selector)
+    if start is not None:
+        if start.config != recipe.selector:
+            raise ValueError(
+                f"The weights to start from are of a selector with {start.config}, the recipe asks "
+                f"for {recipe.selector}. Only selectors of one configuration continue each other."
+            )
+        selector.load_state_dict(start.state_dict())
+    elif recipe.selector.whitening is not None:
+        total = sum(video.tokens_NTD[..., 0].numel() for video in videos)
+        stride = -(-total // WHITENING_TOKENS)
+        selector.fit_whitening(
+            torch.cat([v.tokens_NTD.flatten(0, 1)[::stride].float() for v in videos])
+        )
+    return selector
 
 
-def _usable(videos: Sequence[TrainingVideo]) -> list[TrainingVideo]:
-    return [video for video in videos if video.labels_EN.numel()]
+def _merit(metrics: EpochMetrics) -> float:
+    """What makes an epoch better than another: all epochs of a run are measured alike."""
+    if metrics.validation_jf is not None:
+        return metrics.validation_jf
+    return metrics.epoch if metrics.validation_loss is None else -metrics.validation_loss
 
 
-def _describe(videos: list[TrainingVideo]) -> str:
-    """The training data in a line: counts, and a checksum of video ids and labels."""
+def _checksum(selector: TrackSelector | None) -> int | None:
+    if selector is None:
+        return None
     checksum = 0
-    for video in videos:
-        checksum = zlib.crc32(video.video_id.encode(), checksum)
-        checksum = zlib.crc32(video.labels_EN.bool().cpu().numpy().tobytes(), checksum)
-    return (
-        f"{len(videos)} videos with tracks and expressions, "
-        f"{sum(len(v.texts) for v in videos)} expressions, "
-        f"{sum(v.labels_EN.numel() for v in videos)} pairs of expression and track, "
-        f"{sum(int(v.labels_EN.sum()) for v in videos)} of them positive (checksum {checksum:08x})"
-    )
-
-
-def _as_row(losses: Losses) -> Tensor:
-    return torch.stack([losses.total, losses.bce, losses.alignment]).detach().cpu()
+    for value in selector.state_dict().values():
+        checksum = zlib.crc32(value.detach().cpu().contiguous().numpy().tobytes(), checksum)
+    return checksum

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,20 +12,16 @@ import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sola_model.metrics import RLE, Score, j_and_f
-from sola_model.selection import (
-    all_tracks,
-    largest_track,
-    merge,
-    oracle_selection,
-    random_track,
-)
-from sola_model.selector import TrackSelector, load_selector, pad_texts
-from sola_model.text import TextEncoder
+from sola_model.batches import pad_texts
+from sola_model.checkpoints import load_selector
+from sola_model.selector import TrackSelector
+from sola_model.text_cache import CachedTextEncoder
 from tasks.label import annotations
 from tasks.outcome import Outcome, publish_each
+from tasks.scoring import score_tables
 from tasks.tables import (
     Expression,
+    read_candidates,
     read_expressions,
     read_mask_tracks,
     read_objects,
@@ -34,9 +30,9 @@ from tasks.tables import (
     rows,
 )
 from tasks.worker import device
-from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
+from warehouse import Key, Warehouse, WarehouseError, fingerprint
 
-VERSION = 1  # raise it when the same run and tracks give other predictions or scores
+VERSION = 2  # raise it when the same run and tracks give other predictions or scores
 
 
 def find_run(store: Warehouse, run_id: str | None) -> dict:
@@ -83,20 +79,31 @@ def evaluate_videos(warehouse: str, wanted: dict[Key, str], run: dict) -> list[O
 
     def tables(key: Key) -> dict[str, pa.Table]:
         sources, tracks = ingested[replace(key, run_id="")], precomputed[replace(key, run_id="")]
-        video = read_video(store, sources)
         expressions = read_expressions(store, sources)
-        masks = read_mask_tracks(store, tracks)
-        probabilities_EN = alignment_scores(
+        scores_EN = alignment_scores(
             _selector(selector_path, device()),
-            _text_encoder(text_encoder, device()),
+            _text_encoder(text_encoder, str(store.root / "cache" / "text"), device()),
             read_track_features(store, tracks, config["token_features"]),
             [expression.text for expression in expressions],
+            read_candidates(
+                store,
+                tracks,
+                None,
+                [e.expression_id for e in expressions],
+                background=config["background_in_inference"],
+            ),
         )
-        objects = read_objects(store, sources)
-        selected_EN = probabilities_EN > tau
         return {
-            "predictions": _predictions(key, expressions, probabilities_EN, selected_EN),
-            "scores": _scores(key, video, expressions, masks, objects, selected_EN),
+            "predictions": _predictions(key, expressions, scores_EN, tau),
+            **score_tables(
+                key,
+                read_video(store, sources),
+                expressions,
+                read_mask_tracks(store, tracks),
+                read_objects(store, sources),
+                scores_EN,
+                tau,
+            ),
         }
 
     return publish_each(store, "evaluate", wanted, tables)
@@ -109,76 +116,52 @@ def _selector(path: str, where: str) -> TrackSelector:
 
 
 @lru_cache(maxsize=1)
-def _text_encoder(name: str, where: str) -> TextEncoder:
-    """One text encoder per worker process."""
-    return TextEncoder(name, where)
+def _text_encoder(name: str, cache: str, where: str) -> CachedTextEncoder:
+    """One text encoder per worker process, loaded for texts that are new to the warehouse."""
+    return CachedTextEncoder(name, cache, where)
 
 
 @torch.inference_mode()
 def alignment_scores(
-    selector: TrackSelector, encoder: TextEncoder, tokens_NTD: np.ndarray, texts: Sequence[str]
+    selector: TrackSelector,
+    encoder: CachedTextEncoder,
+    tokens_NTD: np.ndarray,
+    texts: Sequence[str],
+    candidates_EN: np.ndarray,
 ) -> np.ndarray:
-    """The alignment score of every expression with every track (E, N), in 0..1 (paper, Eq. 5)."""
-    if not len(texts) or not len(tokens_NTD):
-        return np.zeros((len(texts), len(tokens_NTD)), np.float32)
+    """The alignment score of every expression with its candidate tracks (E, N), in 0..1; else NaN.
+
+    A score depends on the tracks it is computed with (paper, section 3.5), so the expressions
+    with the same candidates run together, with these tracks alone.
+    """
+    scores_EN = np.full((len(texts), len(tokens_NTD)), np.nan, np.float32)
+    if not scores_EN.size:
+        return scores_EN
     where = next(selector.parameters()).device
+    tokens_NTD = torch.from_numpy(tokens_NTD)
     text_EWC, mask_EW = pad_texts(encoder.encode(texts))
-    logits_EN, _ = selector(
-        torch.from_numpy(tokens_NTD).to(where), text_EWC.to(where), mask_EW.to(where)
-    )
-    return logits_EN.sigmoid().cpu().numpy()
+    for candidates_N in np.unique(candidates_EN, axis=0):
+        if candidates_N.any():
+            members_E = (candidates_EN == candidates_N).all(axis=1)
+            logits_EN, _ = selector(
+                tokens_NTD[candidates_N].to(where),
+                text_EWC[members_E].to(where),
+                mask_EW[members_E].to(where),
+            )
+            scores_EN[np.ix_(members_E, candidates_N)] = logits_EN.sigmoid().cpu().numpy()
+    return scores_EN
 
 
 def _predictions(
-    key: Key, expressions: list[Expression], scores_EN: np.ndarray, selected_EN: np.ndarray
+    key: Key, expressions: list[Expression], scores_EN: np.ndarray, tau: float
 ) -> pa.Table:
-    count = scores_EN.shape[1]
+    """A row per expression and candidate track."""
+    expression_K, track_K = np.nonzero(~np.isnan(scores_EN))
+    score_K = scores_EN[expression_K, track_K]
     columns = {
-        "expression_id": [e.expression_id for e in expressions for _ in range(count)],
-        "track_id": list(range(count)) * len(expressions),
-        "score": scores_EN.ravel(),
-        "selected": selected_EN.ravel(),
+        "expression_id": [expressions[e].expression_id for e in expression_K],
+        "track_id": track_K,
+        "score": score_K,
+        "selected": score_K > tau,
     }
     return rows("predictions", key, columns)
-
-
-def _scores(
-    key: Key,
-    video: dict,
-    expressions: list[Expression],
-    tracks: list[list[RLE]],
-    objects: dict[str, list[RLE]],
-    selected_EN: np.ndarray,
-) -> pa.Table:
-    """J, F and J&F of the selected tracks, beside the oracle's and those of trivial selectors."""
-    size, frames = (video["height"], video["width"]), video["frame_count"]
-    found = []
-    for expression, selected_N in zip(expressions, selected_EN, strict=True):
-        if expression.object_ids is None:
-            continue
-        meant = [objects[i] for i in expression.object_ids if i in objects]
-        target = merge(meant, range(len(meant)), size, frames)
-
-        def score(chosen: Sequence[int], target: list[RLE] = target) -> Score:
-            return j_and_f(target, merge(tracks, chosen, size, frames))
-
-        chosen = np.nonzero(selected_N)[0].tolist()
-        ours, oracle = score(chosen), score(oracle_selection(tracks, target))
-        identity = f"{key.dataset}/{key.split}/{key.video_id}/{expression.expression_id}"
-        found.append(
-            {
-                "expression_id": expression.expression_id,
-                "tracks_selected": len(chosen),
-                "j": ours.j,
-                "f": ours.f,
-                "jf": ours.jf,
-                "oracle_j": oracle.j,
-                "oracle_f": oracle.f,
-                "oracle_jf": oracle.jf,
-                "all_tracks_jf": score(all_tracks(tracks)).jf,
-                "largest_track_jf": score(largest_track(tracks)).jf,
-                "random_track_jf": score(random_track(tracks, identity)).jf,
-            }
-        )
-    names = [name for name in TABLES["scores"].names if name not in asdict(key)]
-    return rows("scores", key, {name: [row[name] for row in found] for name in names})

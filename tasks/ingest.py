@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from prefect import task
@@ -13,6 +14,7 @@ from warehouse import Key, Warehouse, fingerprint
 from warehouse.frames import content_hash, frame_size, stat_signature
 from warehouse.sources import read_split
 from warehouse.sources.base import BadVideo, SourceVideo
+from warehouse.sources.labels import LabelImages
 
 
 @task(cache_policy=NO_CACHE)
@@ -41,8 +43,7 @@ def ingest_split(
         key: fingerprint(
             files=stat_signature(video.path, video.frames),
             path=str(video.path),
-            expressions=[asdict(e) for e in video.expressions],
-            ground_truth=video.ground_truth,
+            **_annotations(video),
         )
         for key, video in videos.items()
     }
@@ -56,3 +57,12 @@ def ingest_split(
     outcomes += [Outcome(key.video_id, "done") for key in wanted if key not in missing]
     changed = {key: current for key, current in wanted.items() if key in missing}
     return outcomes + publish_each(store, "ingest", changed, tables)
+
+
+def _annotations(video: SourceVideo) -> dict[str, Any]:
+    """What the annotations are, or the state of the files they will be decoded from."""
+    given = isinstance(video.expressions, tuple)  # else they are found in the label images
+    expressions = [asdict(e) for e in video.expressions] if given else []
+    truth = video.ground_truth
+    state = truth.signature() if isinstance(truth, LabelImages) else truth
+    return {"expressions": expressions, "ground_truth": state}

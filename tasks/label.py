@@ -23,6 +23,7 @@ def wanted_labels(store: Warehouse, dataset: str, split: str, recipe: Recipe) ->
             tracks=commit.files["masks"].sha256,
             annotations=annotations(ingested[key]),
             threshold=recipe.label_threshold,
+            empty_frames=recipe.empty_frames,
             version=VERSION,
         )
         for key, commit in precomputed.items()
@@ -55,7 +56,9 @@ def _labels(
     An expression without target has overlap 0 with every track, so all its labels are negative.
     """
     tracks, objects = read_mask_tracks(store, precomputed), read_objects(store, ingested)
-    overlaps = track_overlaps(tracks, list(objects.values())) if tracks and objects else None
+    overlaps = None
+    if tracks and objects:
+        overlaps = track_overlaps(tracks, list(objects.values()), recipe.empty_frames)
     columns: dict[str, list] = {
         name: [] for name in ("expression_id", "track_id", "miou", "precision", "recall", "label")
     }

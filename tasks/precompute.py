@@ -20,6 +20,7 @@ from tasks.tables import read_boxes, read_mask_tracks, read_objects, read_video,
 from tasks.worker import device
 from warehouse import Commit, Key, Warehouse, fingerprint
 from warehouse.frames import read_frames
+from warehouse.sources.base import VOID
 
 VERSION = 2  # raise it when the same frames, weights and settings give other tracks
 
@@ -61,7 +62,9 @@ def extract_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> li
         video = _encoded(store, ingested[key], model)
         prompts = grid_prompts(model, video, settings.grid)
         if settings.ground_truth:
-            prompts += mask_prompts(read_objects(store, ingested[key]), settings.grid)
+            objects = read_objects(store, ingested[key])
+            objects.pop(VOID, None)
+            prompts += mask_prompts(objects, settings.grid)
         return track_tables(key, track_prompts(model, video, prompts, settings))
 
     return publish_each(store, "precompute", wanted, tables)

@@ -183,20 +183,33 @@ def read_track_features(store: Warehouse, precomputed: Commit, token_features: s
 
 
 def read_candidates(
-    store: Warehouse, precomputed: Commit, boxed: Commit | None, expression_ids: Sequence[str]
+    store: Warehouse,
+    precomputed: Commit,
+    boxed: Commit | None,
+    expression_ids: Sequence[str],
+    *,
+    background: bool = True,
 ) -> np.ndarray:
     """Which tracks each expression may select (E, N), by track id, as inference does it.
 
-    All grid tracks and those of the expression's own boxes; never the tracks of ground-truth
-    masks, which are for training only.
+    All grid tracks (the background, see sola_model/background.py) and those of the expression's
+    own boxes; never the tracks of ground-truth masks, which are for training only.
+
+    Raises ValueError when without the background there are no tracks: the video has no boxes.
     """
+    if boxed is None and not background:
+        raise ValueError(
+            "background_in_inference=false leaves the grid's tracks out, and this split has no "
+            "tracks of boxes. Precompute it with boxes of a detector, too."
+        )
     prompts = store.read("prompts", [precomputed, *([boxed] if boxed else [])]).to_pylist()
     tracks = sum(prompt["fate"] == "tracked" for prompt in prompts)
     candidates_EN = np.zeros((len(expression_ids), tracks), bool)
     row = {expression_id: e for e, expression_id in enumerate(expression_ids)}
     for prompt in prompts:
-        if prompt["source"] == "grid" and prompt["fate"] == "tracked":
-            candidates_EN[:, prompt["track_id"]] = True
+        if prompt["source"] == "grid":
+            if background and prompt["fate"] == "tracked":
+                candidates_EN[:, prompt["track_id"]] = True
         elif prompt["expression_id"] in row and prompt["track_id"] is not None:
             candidates_EN[row[prompt["expression_id"]], prompt["track_id"]] = True
     return candidates_EN

@@ -3,137 +3,166 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import numpy as np
 import pyarrow as pa
-import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from torch import Tensor
 
-from sola_model.recipes import Recipe
-from sola_model.selector import save_selector
-from sola_model.text import TextEncoder, text_encoder_identity
-from sola_model.training import EpochMetrics, TrainingVideo, train_selector
-from tasks.tables import read_expressions, read_track_features
+from sola_model.checkpoints import load_selector, save_selector
+from sola_model.recipes import Recipe, recipe_from
+from sola_model.text import text_encoder_identity
+from sola_model.training import EpochMetrics, Progress, train_selector
+from tasks.evaluate import find_run
+from tasks.judge import SelectionJudge
+from tasks.label import wanted_labels
+from tasks.training_set import training_set, video_contents
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
+
+Split = tuple[str, str]
+"""(data set, split)"""
 
 
 @task(cache_policy=NO_CACHE)
 def train_run(
     warehouse: str,
-    dataset: str,
-    split: str,
-    validation: str,
+    training: Sequence[Split],
+    validation: Sequence[Split],
     recipe: Recipe,
-    on_epoch: Callable[[EpochMetrics], None] | None = None,
+    parent: str | None = None,
+    everything: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> str:
-    """Train on one split, validate on another, publish the run and give its run id.
+    """Train on splits together, validate on others, publish the run and give its run id.
 
     The run id is made from everything the weights depend on: the same data and recipe give the
-    same run, which is trained once; one that was interrupted continues after its last epoch.
+    same run, which is trained once; one that was interrupted continues where it was. With a
+    `parent` training starts from that run's weights and takes the videos that neither it nor its
+    own parents were trained on, or `everything`.
 
     Raises:
-        WarehouseError: nothing is labelled in the training split.
+        WarehouseError: nothing is labelled, or labelled for other tracks than there are now;
+            nothing is new since the parent.
         ValueError: no label is positive.
     """
     store = Warehouse(warehouse)
-    labelled = store.current("label", dataset=dataset, split=split)
-    if not labelled:
-        raise WarehouseError(
-            f"there are no pseudo-labels of {dataset}/{split} in {store.root}. Run `sola "
-            f"precompute` and `sola label` with --dataset {dataset} --split {split} first."
-        )
-    held_out = store.current("label", dataset=dataset, split=validation)
+    keys = [key for split in training for key in _labelled(store, split, recipe)]
+    contents = dict(zip(keys, video_contents(store, keys), strict=True))
+    before = find_run(store, parent) if parent else None
+    known = set(before["videos"]) if before else set()
+    if before and not everything:
+        keys = [key for key in keys if contents[key] not in known]
+        if not keys:
+            raise WarehouseError(
+                f"nothing is new in {_names(training)} since run {parent}. Precompute and label "
+                "more, or train it on everything again with --everything."
+            )
+    held_out = [key for split in validation for key in _labelled(store, split, recipe, empty=True)]
     identity = fingerprint(
         recipe=asdict(recipe),
         text_encoder=text_encoder_identity(recipe.text_encoder),
-        data=_content(store, [*labelled, *held_out]),
+        data=[contents[key] for key in keys],
+        validation=video_contents(store, held_out),
+        parent=parent,
     )
     run_id = f"{recipe.name}-{identity[:8]}"
     key = Key(run_id=run_id)
-    folder = store.root / "selectors" / run_id
-    if not store.missing("train", {key: identity}) and folder.exists():
+    weights = f"selectors/{run_id}/{recipe.training.final_weights}"
+    if not store.missing("train", {key: identity}) and store.storage.existing(
+        {f"{weights}/selector.safetensors"}
+    ):
         return run_id
-    encoder = TextEncoder(recipe.text_encoder)
-    videos = training_videos(store, list(labelled), encoder, recipe.token_features)
-    selector, metrics = train_selector(
-        videos,
-        training_videos(store, list(held_out), encoder, recipe.token_features),
+    work = store.work_folder()
+    cache = work / "cache" / "training"
+    data = training_set(store, keys, recipe, cache, inference=False)
+    held_out_data = training_set(store, held_out, recipe, cache, inference=True)
+    trained = train_selector(
+        data.videos,
+        held_out_data.videos,
         recipe,
-        checkpoint=store.root / "checkpoints" / f"{run_id}.pt",
-        on_epoch=on_epoch,
+        checkpoint=work / "checkpoints" / f"{run_id}.pt",
+        start=load_selector(store.local_copy(before["weights"])) if before else None,
+        judge=SelectionJudge(store, held_out_data),
+        on_progress=on_progress,
         device=device(),
     )
-    save_selector(selector.cpu(), folder)
+    with TemporaryDirectory() as folder:
+        save_selector(trained.last.cpu(), Path(folder, "last"))
+        save_selector(trained.best.cpu(), Path(folder, "best"))
+        store.put_folder(f"selectors/{run_id}", Path(folder))
     run = {
-        "run_id": [run_id],
-        "dataset": [dataset],
-        "split": [split],
-        "recipe": [recipe.name],
-        "config": [json.dumps(asdict(recipe))],
-        "parameters": [sum(p.numel() for p in selector.parameters() if p.requires_grad)],
-        "epochs": [len(metrics)],
-        "weights": [folder.relative_to(store.root).as_posix()],
-        "train_videos": [len(videos)],
-        "train_expressions": [sum(len(v.texts) for v in videos)],
+        "run_id": run_id,
+        "parent": parent,
+        "dataset": "+".join(dict.fromkeys(dataset for dataset, _ in training)),
+        "split": "+".join(dict.fromkeys(split for _, split in training)),
+        "recipe": recipe.name,
+        "config": json.dumps(asdict(recipe)),
+        "seed": recipe.training.seed,
+        "parameters": sum(p.numel() for p in trained.last.parameters() if p.requires_grad),
+        "epochs": len(trained.metrics),
+        "best_epoch": trained.best_epoch,
+        "weights": weights,
+        "train_videos": len(data.videos),
+        "train_expressions": sum(len(video.texts) for video in data.videos),
+        "videos": sorted(known | {contents[key] for key in keys}),
     }
     tables = {
-        "runs": pa.table(run, schema=TABLES["runs"]),
-        "training_metrics": _metric_rows(run_id, metrics),
+        "runs": pa.Table.from_pylist([run], schema=TABLES["runs"]),
+        "training_metrics": _metric_rows(run_id, trained.metrics),
     }
     store.publish("train", key, identity, tables)
     return run_id
 
 
-def _content(store: Warehouse, keys: Sequence[Key]) -> list[list[str]]:
-    """What names the tokens, expressions and labels of videos in a run's identity."""
-    tables = {"ingest": "expressions", "precompute": "tokens", "label": "pseudo_labels"}
-    commits = {stage: store.current(stage) for stage in tables}
-    return [
-        [key.video_id, *(commits[s][key].files[table].sha256 for s, table in tables.items())]
-        for key in keys
-    ]
+def run_recipe(warehouse: str, run_id: str) -> Recipe:
+    """The recipe that a run was trained with."""
+    return recipe_from(json.loads(find_run(Warehouse(warehouse), run_id)["config"]))
 
 
-def training_videos(
-    store: Warehouse, keys: Sequence[Key], encoder: TextEncoder, token_features: str
-) -> list[TrainingVideo]:
-    """The tokens, text features and labels of videos, texts encoded once each."""
-    ingested, precomputed = store.current("ingest"), store.current("precompute")
-    labelled = store.current("label")
-    expressions = {key: read_expressions(store, ingested[key]) for key in keys}
-    texts = sorted({e.text for found in expressions.values() for e in found})
-    features: dict[str, Tensor] = dict(zip(texts, encoder.encode(texts), strict=True))
-    videos = []
-    for key in keys:
-        labels = store.read("pseudo_labels", [labelled[key]])["label"].to_numpy()
-        tokens_NTD = read_track_features(store, precomputed[key], token_features)
-        labels_EN = labels.astype(np.float32).reshape(len(expressions[key]), len(tokens_NTD))
-        videos.append(
-            TrainingVideo(
-                video_id=key.video_id,
-                tokens_NTD=torch.from_numpy(tokens_NTD),
-                texts=[features[e.text] for e in expressions[key]],
-                labels_EN=torch.from_numpy(labels_EN),
-            )
+def run_metrics(warehouse: str, run_id: str) -> dict[str, float]:
+    """The metrics of the epoch that a run's weights are of, by name."""
+    store = Warehouse(warehouse)
+    run = find_run(store, run_id)
+    epoch = run["best_epoch"] if Path(run["weights"]).name == "best" else run["epochs"]
+    commit = store.current("train")[Key(run_id=run_id)]
+    rows = store.read("training_metrics", [commit]).to_pylist()
+    return {row["metric"]: row["value"] for row in rows if row["epoch"] == epoch}
+
+
+def _labelled(store: Warehouse, split: Split, recipe: Recipe, empty: bool = False) -> list[Key]:
+    """The videos of a split that have pseudo-labels, all of them up to date."""
+    dataset, name = split
+    labelled = store.current("label", dataset=dataset, split=name)
+    label = f"`sola label --dataset {dataset} --split {name} --recipe {recipe.name.split('+')[0]}`"
+    if not labelled and not empty:
+        raise WarehouseError(
+            f"there are no pseudo-labels of {dataset}/{name} in {store.url}. Run `sola "
+            f"precompute` and {label} first."
         )
-    return videos
+    wanted = wanted_labels(store, dataset, name, recipe) if labelled else {}
+    stale = [
+        key.video_id for key, commit in labelled.items() if commit.fingerprint != wanted.get(key)
+    ]
+    if stale:
+        raise WarehouseError(
+            f"the pseudo-labels of {len(stale)} of {len(labelled)} videos of {dataset}/{name} "
+            f"({', '.join(stale[:3])}{', ...' if len(stale) > 3 else ''}) were made from other "
+            f"tracks, annotations or settings than there are now. Run {label} again."
+        )
+    return list(labelled)
+
+
+def _names(splits: Sequence[Split]) -> str:
+    return ", ".join("/".join(split) for split in splits)
 
 
 def _metric_rows(run_id: str, metrics: Sequence[EpochMetrics]) -> pa.Table:
-    values = [
-        (epoch.epoch, name, value)
+    rows = [
+        {"run_id": run_id, "epoch": epoch.epoch, "metric": name, "value": value}
         for epoch in metrics
         for name, value in asdict(epoch).items()
         if name != "epoch" and value is not None
     ]
-    epochs, names, numbers = zip(*values, strict=True)
-    columns = {
-        "run_id": [run_id] * len(values),
-        "epoch": epochs,
-        "metric": names,
-        "value": numbers,
-    }
-    return pa.table(columns, schema=TABLES["training_metrics"])
+    return pa.Table.from_pylist(rows, schema=TABLES["training_metrics"])

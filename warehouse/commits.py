@@ -1,31 +1,31 @@
-"""Commit records: the immutable JSON files that say which data files are the warehouse.
+"""Commits: what a stage made for a key, which data files hold it, and how their records are named.
 
-A record's file is commits/<stage>/<key>.<generation>.<fingerprint>.<status>.json, published whole
-and never overwritten. The generation is one more than the highest the writer saw for the key, so
-a later configuration supersedes an earlier one whatever the clocks say. Readers take, of each
-key, the done record with the highest (generation, fingerprint).
+A record is named <key>.<generation>.<fingerprint>.<status>.<version>-<unique>.json and never
+changes. The generation is one more than the highest the writer saw for the key, so a later
+configuration supersedes an earlier one whatever the clocks say; compaction leaves it as it is and
+raises the version. Readers take, of each key, the last done record in this order.
 """
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, field, is_dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from warehouse.files import write_once
 from warehouse.schemas import WarehouseError
 
 STAGES: dict[str, tuple[str, ...]] = {
     "ingest": ("videos", "expressions", "ground_truth"),
+    "detect": ("detections",),
     "precompute": ("prompts", "tracks", "masks", "tokens"),
+    "box_tracks": ("prompts", "tracks", "masks", "tokens"),
     "label": ("pseudo_labels",),
     "train": ("runs", "training_metrics"),
-    "evaluate": ("predictions", "scores"),
+    "evaluate": ("predictions", "scores", "threshold_scores"),
 }
-FILE_NAME = re.compile(r"([A-Za-z0-9_-]+)\.(\d+)\.([A-Za-z0-9_-]+)\.(done|failed)\.json")
+RECORD_NAME = re.compile(
+    r"([A-Za-z0-9_-]+)\.(\d+)\.([A-Za-z0-9_-]+)\.(done|failed)(?:\.(\d+)-([0-9a-f]+))?\.json"
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -37,14 +37,33 @@ class Key:
     video_id: str = ""
     run_id: str = ""
 
+    @property
+    def slug(self) -> str:
+        """A readable file-name part that no two keys share; it ends in 16 hexadecimal digits."""
+        fields = asdict(self).values()
+        digest = hashlib.sha256(json.dumps(list(fields)).encode()).hexdigest()[:16]
+        return "-".join([*(file_safe(value) for value in fields if value), digest])
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataFile:
-    """One Parquet file of a commit; `path` is relative to the warehouse."""
+    """The rows of one table of a commit: a Parquet file, or a part of one that several share.
+
+    `path` is relative to the warehouse. `sha256` names the rows: it is that of the file they were
+    first published in, and stays when compaction moves them. `file_sha256` is the file's own.
+    """
 
     path: str
     rows: int
     sha256: str
+    first_row: int
+    file_rows: int
+    file_sha256: str
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The rows [start, stop) of the file."""
+        return self.first_row, self.first_row + self.rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +83,73 @@ class Commit:
     def rows(self) -> int:
         return sum(file.rows for file in self.files.values())
 
+    @property
+    def paths(self) -> list[str]:
+        return [file.path for file in self.files.values()]
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Commit":
+        """The commit of a record. Raises WarehouseError when it is none."""
+        try:
+            fields = json.loads(content)
+            fields["key"] = Key(**fields["key"])
+            fields["files"] = {
+                table: DataFile(
+                    **{"first_row": 0, "file_rows": file["rows"], "file_sha256": file["sha256"]}
+                    | file
+                )
+                for table, file in fields["files"].items()
+            }
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WarehouseError(f"not a commit record ({error!r})") from error
+
 
 class Record(NamedTuple):
-    """The file name of a commit record, taken apart. Sorts oldest first, done above failed."""
+    """The name of a commit record, taken apart. Sorts oldest first, done above failed."""
 
     generation: int
     fingerprint: str
     done: bool
-    file_name: str
+    version: int
+    unique: str
+    name: str
+    place: str  # the file that holds it
+
+    @property
+    def order(self) -> tuple[int, str, bool, int, str]:
+        """What it is sorted by; copies of one record are equal in it."""
+        return self[:5]
+
+    @property
+    def slug(self) -> str:
+        return self.name.partition(".")[0]
+
+
+def parse_record(name: str, place: str) -> Record | None:
+    """The record of this name; None when it is not a record's name."""
+    if not (match := RECORD_NAME.fullmatch(name)):
+        return None
+    _, generation, fingerprint, status, version, unique = match.groups()
+    done = status == "done"
+    return Record(int(generation), fingerprint, done, int(version or 0), unique or "", name, place)
+
+
+def record_name(commit: Commit, version: int, unique: str) -> str:
+    """The name of a commit's record; `unique` is some hexadecimal digits nobody else uses."""
+    return (
+        f"{commit.key.slug}.{commit.generation:08d}.{commit.fingerprint}.{commit.status}"
+        f".{version}-{unique}.json"
+    )
+
+
+def readable(records: list[Record]) -> list[Record]:
+    """Of a key's records, oldest first, those that readers take: the current, a failure after."""
+    done = [record for record in records if record.done][-1:]
+    return done if done == records[-1:] else [*done, records[-1]]
 
 
 def fingerprint(**parts: Any) -> str:
@@ -96,98 +174,6 @@ def tables_of(stage: str) -> tuple[str, ...]:
 def file_safe(text: str) -> str:
     """`text` as part of a file name: no separators, dots, quotes or glob characters."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:30]
-
-
-class CommitLog:
-    """The commit records below `folder`. Parsed records are kept: they never change."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._parsed: dict[tuple[str, str], Commit] = {}
-
-    def of_key(self, stage: str, key: Key) -> list[Record]:
-        """The records of one key, oldest first."""
-        return self.by_key(stage, prefix=f"{_label(key)}.").get(_label(key), [])
-
-    def by_key(self, stage: str, prefix: str = "") -> dict[str, list[Record]]:
-        """The records of each key (by its label), oldest first; other files are passed over."""
-        tables_of(stage)
-        try:
-            names = os.listdir(self.folder / stage)
-        except FileNotFoundError:
-            return {}
-        records: dict[str, list[Record]] = {}
-        for name in names:
-            if name.startswith(prefix) and (match := FILE_NAME.fullmatch(name)):
-                label, generation, fingerprint, status = match.groups()
-                record = Record(int(generation), fingerprint, status == "done", name)
-                records.setdefault(label, []).append(record)
-        return {label: sorted(found) for label, found in records.items()}
-
-    def latest(self, stage: str) -> list[Commit]:
-        """The latest commit of each key, done or failed."""
-        return [self.load(stage, records[-1]) for records in self.by_key(stage).values()]
-
-    def load(self, stage: str, record: Record) -> Commit:
-        """The commit of a record. Raises WarehouseError when its file is damaged."""
-        cached = self._parsed.get((stage, record.file_name))
-        if cached is None:
-            path = self.folder / stage / record.file_name
-            try:
-                cached = _from_json(path.read_bytes())
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                raise WarehouseError(
-                    f"The commit record {path} is damaged ({error}). Delete it and run the "
-                    f"{stage} stage again."
-                ) from error
-            self._parsed[stage, record.file_name] = cached
-        return cached
-
-    def append(
-        self,
-        stage: str,
-        key: Key,
-        fingerprint: str,
-        *,
-        files: dict[str, DataFile] | None = None,
-        error: str = "",
-    ) -> Commit:
-        """Publish a record: done with `files`, failed without.
-
-        When another writer of the same fingerprint was first, the commit returned is theirs.
-        """
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", fingerprint):
-            raise WarehouseError(
-                f"Not a fingerprint: {fingerprint!r}. Make it with warehouse.fingerprint(...)."
-            )
-        commit = Commit(
-            stage=stage,
-            key=key,
-            fingerprint=fingerprint,
-            status="failed" if files is None else "done",
-            generation=1 + max((r.generation for r in self.of_key(stage, key)), default=0),
-            created_at=datetime.now(UTC).isoformat(),
-            error=error,
-            files=files or {},
-        )
-        name = f"{_label(key)}.{commit.generation:08d}.{fingerprint}.{commit.status}.json"
-        write_once(self.folder / stage / name, json.dumps(asdict(commit), indent=1).encode())
-        record = Record(commit.generation, fingerprint, files is not None, name)
-        return self.load(stage, record)
-
-
-def _label(key: Key) -> str:
-    """A readable file-name part that no two keys share."""
-    fields = asdict(key).values()
-    digest = hashlib.sha256(json.dumps(list(fields)).encode()).hexdigest()[:16]
-    return "-".join([*(file_safe(value) for value in fields if value), digest])
-
-
-def _from_json(content: bytes) -> Commit:
-    fields = json.loads(content)
-    fields["key"] = Key(**fields["key"])
-    fields["files"] = {table: DataFile(**file) for table, file in fields["files"].items()}
-    return Commit(**fields)
 
 
 def _plain(value: Any) -> Any:

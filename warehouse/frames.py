@@ -6,7 +6,7 @@ is not applied: masks are drawn on the stored pixels); a video file's display ro
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from PIL import Image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # in order of preference; upper case counts as well
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+JPEG_END = b"\xff\xd9"
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 class FrameError(ValueError):
@@ -54,7 +56,27 @@ def frame_size(path: Path, frames: Sequence[str]) -> tuple[int, int]:
         image = next(read_frames(path, frames[:1]))
         return image.shape[0], image.shape[1]
     (file,) = frame_files(path, frames[:1])
-    with _open_image(file) as image:
+    size, _ = image_header(file)
+    return size
+
+
+def image_header(file: Path) -> tuple[tuple[int, int], str]:
+    """(height, width) in pixels and Pillow's mode of an image, decoding nothing.
+
+    Raises FrameError when the file does not open as an image.
+    """
+    with open_image(file) as image:
+        return (image.height, image.width), image.mode
+
+
+def check_image(file: Path, *, decode: bool = False) -> tuple[int, int]:
+    """(height, width) of an image that is whole; raises FrameError when it is not.
+
+    An image that ends as its format asks for is taken to be whole, unless `decode` is set.
+    """
+    with open_image(file) as image:
+        if decode or not _ends(file):
+            image.load()
         return image.height, image.width
 
 
@@ -76,6 +98,9 @@ def frame_files(path: Path, frames: Sequence[str]) -> list[Path]:
         if not path.is_file():
             raise FrameError(f"{path}: no such frame folder or video file")
         return [path]
+    jpegs = [path / f"{frame}.jpg" for frame in frames]
+    if all(file.is_file() for file in jpegs):
+        return jpegs  # without a look at a folder that may hold thousands of other videos' images
     by_stem = {file.stem: file for file in reversed(image_files(path))}
     missing = [frame for frame in frames if frame not in by_stem]
     if missing:
@@ -107,9 +132,14 @@ def content_hash(path: Path, frames: Sequence[str]) -> str:
 
 
 def stat_signature(path: Path, frames: Sequence[str]) -> str:
+    """`files_signature` of the frames' files, or of the video file."""
+    return files_signature(frame_files(path, frames))
+
+
+def files_signature(files: Iterable[Path]) -> str:
     """SHA-256 (hex) over name, size and mtime of each file: unchanged means nothing was touched."""
     digest = hashlib.sha256()
-    for file in frame_files(path, frames):
+    for file in files:
         stat = file.stat()
         digest.update(f"{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -117,18 +147,25 @@ def stat_signature(path: Path, frames: Sequence[str]) -> str:
 
 def _decode_images(folder: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
     for file in frame_files(folder, frames):
-        with _open_image(file) as image:
+        with open_image(file) as image:
             image_HW3 = np.array(image.convert("RGB"))
         yield image_HW3
 
 
 @contextmanager
-def _open_image(file: Path) -> Iterator[Image.Image]:
+def open_image(file: Path) -> Iterator[Image.Image]:
+    """An opened image; FrameError when it does not open, or fails to decode in the block."""
     try:
         with Image.open(file) as image:
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FrameError(f"{file}: is not a readable image ({error})") from error
+
+
+def _ends(file: Path) -> bool:
+    with file.open("rb") as stream:
+        stream.seek(max(file.stat().st_size - len(PNG_END), 0))
+        return stream.read().endswith((PNG_END, JPEG_END))
 
 
 def _decode_video(path: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from warehouse.commits import DataFile
 from warehouse.schemas import TABLES, WarehouseError
+from warehouse.storage import Storage
 
 if TYPE_CHECKING:
     import duckdb
 
 SQL_FOLDER = Path(__file__).parent / "sql"
+VIEWS = ("expression_facts", "expression_slices", "expression_scores")  # each reads earlier ones
 
 DUCKDB_TYPES = {
     pa.string(): "VARCHAR",
@@ -41,28 +44,65 @@ def load_query(name: str) -> str:
 
 
 def open_views(
-    files: Mapping[str, Sequence[Path]], commits: pa.Table
+    storage: Storage, files: Mapping[str, Sequence[DataFile]], commits: pa.Table
 ) -> "duckdb.DuckDBPyConnection":
-    """An in-memory connection: each table a view over exactly its files, and `commits`.
+    """An in-memory connection: each table a view over exactly these rows, `commits` and VIEWS.
 
-    `files` maps table -> absolute paths; a table without files is an empty view of its types.
+    `files` maps table -> its data; a table without any is an empty view of its types.
     """
     import duckdb  # here: a worker process that never asks SQL would report its globals as leaks
 
     connection = duckdb.connect()
+    prefix = storage.attach(connection)
     for name, schema in TABLES.items():
-        source = _over_files(files[name]) if files.get(name) else _empty(schema)
+        source = _over_files(prefix, files.get(name, [])) or _empty(schema)
         connection.execute(f"CREATE VIEW {name} AS {source}")
+    for name in VIEWS:
+        sql = (SQL_FOLDER / "views" / f"{name}.sql").read_text(encoding="utf-8")
+        connection.execute(f"CREATE VIEW {name} AS {sql}")
     connection.register("_commits", commits)
     connection.execute("CREATE TABLE commits AS FROM _commits")
     connection.unregister("_commits")
     return connection
 
 
-def _over_files(paths: Sequence[Path]) -> str:
+def _over_files(prefix: str, files: Sequence[DataFile]) -> str:
+    """SELECT exactly the rows of `files`; "" without any.
+
+    Of a file that several commits share some rows may be superseded: those are left out by number.
+    """
+    parts: dict[str, list[DataFile]] = {}
+    for file in files:
+        if file.rows:
+            parts.setdefault(file.path, []).append(file)
+    whole = [p for p, found in parts.items() if sum(f.rows for f in found) == found[0].file_rows]
+    selects = [f"SELECT * FROM {_read_parquet(prefix, whole)}"] if whole else []
+    for path in sorted(set(parts) - set(whole)):
+        spans = [
+            f"file_row_number >= {a} AND file_row_number < {b}" for a, b in _spans(parts[path])
+        ]
+        selects.append(
+            f"SELECT * EXCLUDE (file_row_number) FROM {_read_parquet(prefix, [path], True)} "
+            f"WHERE {' OR '.join(spans)}"
+        )
+    return " UNION ALL ".join(selects)
+
+
+def _read_parquet(prefix: str, paths: Sequence[str], row_numbers: bool = False) -> str:
     # DuckDB takes a path that exists as it is, before it looks for glob characters in it.
-    quoted = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
-    return f"SELECT * FROM read_parquet([{quoted}], hive_partitioning = false)"
+    quoted = ", ".join("'" + f"{prefix}{path}".replace("'", "''") + "'" for path in paths)
+    numbers = ", file_row_number = true" if row_numbers else ""
+    return f"read_parquet([{quoted}], hive_partitioning = false{numbers})"
+
+
+def _spans(files: Sequence[DataFile]) -> list[tuple[int, int]]:
+    """The row spans of parts of one file, those that touch joined."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(file.span for file in files):
+        if joined and joined[-1][1] == start:
+            start = joined.pop()[0]
+        joined.append((start, stop))
+    return joined
 
 
 def _empty(schema: pa.Schema) -> str:

@@ -1,36 +1,27 @@
-"""The warehouse on disk: immutable Parquet files, made visible by immutable commit records.
+"""The warehouse: immutable Parquet files, made visible by immutable commit records.
 
     warehouse.json                                         format version
     data/<table>/<dataset>/<split>/<name>-<uuid>.parquet   rows; unseen until a record names them
-    commits/<stage>/...json                                the records, see warehouse/commits.py
+    commits/<stage>/...                                    the records, see warehouse/commit_log.py
+    selectors/<run_id>/                                    weights, named by the rows of `runs`
 
-A data file has a unique name and is safe on disk before the record that names it appears, and
-nothing is ever overwritten: writers need no lock, a kill leaves at worst an orphan file, and the
-files of a reader stay as they are.
+A data file has a unique name and is safe in the storage before the record that names it appears,
+and neither is ever overwritten: writers need no lock, a kill leaves at worst an orphan file, and
+the files of a reader stay as they are until `sola gc` finds them superseded long enough.
 """
 
-import hashlib
 import json
-import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from warehouse.commits import (
-    STAGES,
-    Commit,
-    CommitLog,
-    DataFile,
-    Key,
-    file_safe,
-    tables_of,
-)
-from warehouse.files import write_once
+from warehouse.commit_log import CommitLog
+from warehouse.commits import STAGES, Commit, DataFile, Key, Record, readable, tables_of
+from warehouse.data_files import read_rows, write_table
 from warehouse.queries import open_views
 from warehouse.schemas import (
     FORMAT_VERSION,
@@ -39,6 +30,7 @@ from warehouse.schemas import (
     require_value,
     schema_of,
 )
+from warehouse.storage import Disk, open_storage
 
 if TYPE_CHECKING:
     import duckdb
@@ -49,36 +41,56 @@ COMMITS = pa.schema(
     [(name, pa.string()) for name in ("stage", *KEY_FIELDS, "fingerprint", "status", "error")]
     + [("rows", pa.int64()), ("created_at", pa.timestamp("us"))]
 )
+FEW = 64  # keys whose records are looked for one by one
+ATTEMPTS = 3  # to see or publish a state that another process's gc does not tear apart
 
 
 class Warehouse:
-    """The warehouse in folder `root`. Raises WarehouseError when there is none."""
+    """The warehouse in a folder, or at a URL such as s3://bucket/prefix.
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).resolve()
-        self._log = CommitLog(self.root / "commits")
+    Raises WarehouseError when there is none.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self.storage = open_storage(place)
+        self.log = CommitLog(self.storage)
         try:
-            version = json.loads((self.root / MARKER).read_bytes())["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            version = json.loads(self.storage.read(MARKER))["format"]
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
             raise WarehouseError(
-                f"{self.root} is not a warehouse: no readable {MARKER} in it. Check the path, or "
-                f"make a new warehouse with Warehouse.create({str(root)!r})."
+                f"{place} is not a warehouse: no readable {MARKER} in it. Check the path, or "
+                f"make a new warehouse with Warehouse.create({str(place)!r})."
             ) from error
         if version != FORMAT_VERSION:
             raise WarehouseError(
-                f"{self.root} has format {version}; this version reads format {FORMAT_VERSION}. "
+                f"{place} has format {version}; this version reads format {FORMAT_VERSION}. "
                 "Open it with the version that wrote it, or create a new warehouse."
             )
 
     @classmethod
-    def create(cls, root: str | Path) -> "Warehouse":
-        """Make the folder a warehouse and open it; one that is there already is just opened.
+    def create(cls, place: str | Path) -> "Warehouse":
+        """Make the place a warehouse and open it; one that is there already is just opened.
 
         Raises WarehouseError when the place cannot be written to.
         """
-        marker = Path(root).resolve() / MARKER
-        write_once(marker, json.dumps({"format": FORMAT_VERSION}).encode())
-        return cls(root)
+        storage = open_storage(place)
+        if not storage.existing([MARKER]):
+            storage.write(MARKER, json.dumps({"format": FORMAT_VERSION}).encode())
+        return cls(place)
+
+    @property
+    def url(self) -> str:
+        """What opens this warehouse in another process: its absolute path or URL."""
+        return self.storage.url
+
+    @property
+    def root(self) -> Path:
+        """Its folder. Raises WarehouseError when it is on an object store."""
+        if not isinstance(self.storage, Disk):
+            raise WarehouseError(f"{self.url} is not on disk. Use `url`, or `local_copy(path)`.")
+        return self.storage.root
+
+    # --- writing ------------------------------------------------------------------------------
 
     def publish(
         self, stage: str, key: Key, fingerprint: str, tables: Mapping[str, pa.Table]
@@ -101,72 +113,122 @@ class Warehouse:
                     require_value(name, table, column, value)
         if latest := self._if_latest(stage, key, fingerprint):
             return latest
-        files = {name: self._write(name, key, table) for name, table in conformed.items()}
-        return self._log.append(stage, key, fingerprint, files=files)
+        return self._publish(stage, key, fingerprint, conformed, {})
 
     def publish_failure(self, stage: str, key: Key, fingerprint: str, error: str) -> Commit:
         """Record that the stage failed on the key; data that is done stays visible."""
-        return self._log.append(stage, key, fingerprint, error=error)
+        return self.log.append(stage, key, fingerprint, error=error)
 
     def reuse(self, stage: str, key: Key, fingerprint: str) -> Commit | None:
         """Make an earlier commit of this fingerprint the current one again, without recomputing.
 
-        None when the key has no done commit of the fingerprint with all its files.
+        None when the key has no done commit of the fingerprint with all its files. The rows are
+        copied: garbage collection may be about to remove the earlier files.
         """
         if latest := self._if_latest(stage, key, fingerprint):
             return latest
-        for record in reversed(self._log.of_key(stage, key)):
+        for record in reversed(self.log.of_key(stage, key)):
             if record.done and record.fingerprint == fingerprint:
-                commit = self._log.load(stage, record)
-                if self._intact(commit):
-                    return self._log.append(stage, key, fingerprint, files=commit.files)
+                try:
+                    (commit,) = self.log.load([record])
+                    rows = {name: self.read(name, [commit]) for name in commit.files}
+                except (FileNotFoundError, WarehouseError):
+                    continue
+                return self._publish(stage, key, fingerprint, rows, commit.files)
         return None
 
-    def current(self, stage: str, **key_filter: str) -> dict[Key, Commit]:
-        """The current done commit of each key, for example `current("label", split="train")`."""
+    def _publish(
+        self,
+        stage: str,
+        key: Key,
+        fingerprint: str,
+        tables: Mapping[str, pa.Table],
+        earlier: Mapping[str, DataFile],
+    ) -> Commit:
+        """Write the files, then the record. Rows that were in `earlier` files keep their names."""
+
+        def write(name: str) -> DataFile:
+            file = write_table(self.storage, name, key, tables[name])
+            return replace(file, sha256=earlier[name].sha256) if name in earlier else file
+
+        for _ in range(ATTEMPTS):
+            files = dict(zip(tables, self.storage.each(write, tables), strict=True))
+            commit = self.log.append(stage, key, fingerprint, files=files)
+            if self.intact([commit]):
+                return commit
+        raise WarehouseError(
+            f"The files of {stage} {key} vanish while they are published. Something removes them: "
+            "give `sola gc` an --older-than longer than a publish takes."
+        )
+
+    def put_folder(self, path: str, folder: Path) -> None:
+        """Store the files of a local folder at `path`, such as selectors/<run_id>."""
+        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+            self.storage.write(f"{path}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def current(
+        self, stage: str, keys: Collection[Key] | None = None, **key_filter: str
+    ) -> dict[Key, Commit]:
+        """The current done commit of each key, for example `current("label", split="train")`.
+
+        With `keys` only of these: of a large warehouse that is much faster.
+        """
         if unknown := set(key_filter) - set(KEY_FIELDS):
             raise WarehouseError(
                 f"Unknown key field {', '.join(sorted(unknown))}. Fields are: "
                 f"{', '.join(KEY_FIELDS)}."
             )
-        commits = {}
-        for records in self._log.by_key(stage).values():
-            done = [record for record in records if record.done]
-            if done:
-                commit = self._log.load(stage, done[-1])
-                if all(getattr(commit.key, name) == want for name, want in key_filter.items()):
-                    commits[commit.key] = commit
+
+        commits = {
+            commit.key: commit
+            for _, commit in self.current_records(stage, keys)
+            if all(getattr(commit.key, name) == want for name, want in key_filter.items())
+        }
         return dict(sorted(commits.items()))
+
+    def latest(self, stage: str) -> list[Commit]:
+        """The latest commit of each key, done or failed."""
+        commits = [commit for _, commit in self._select(stage, lambda records: records[-1:])]
+        return sorted(commits, key=lambda commit: commit.key)
 
     def failures(self, stage: str) -> dict[Key, Commit]:
         """The keys whose latest record is a failure, with that record."""
-        return {
-            commit.key: commit
-            for commit in sorted(self._log.latest(stage), key=lambda commit: commit.key)
-            if commit.status == "failed"
-        }
+        return {c.key: c for c in self.latest(stage) if c.status == "failed"}
 
     def missing(self, stage: str, wanted: Mapping[Key, str]) -> list[Key]:
         """The keys, in the order given, without current data of the wanted fingerprint.
 
         Data whose files were deleted is missing too.
         """
-        current = self.current(stage)
-        return [
-            key
-            for key, want in wanted.items()
-            if key not in current
-            or current[key].fingerprint != want
-            or not self._intact(current[key])
-        ]
+        keys = wanted.keys() if len(wanted) < FEW else None
+        current = self.current(stage, keys)
+        fitting = [c for key, c in current.items() if wanted.get(key) == c.fingerprint]
+        there = {commit.key for commit in self.intact(fitting)}
+        return [key for key in wanted if key not in there]
+
+    def intact(self, commits: Collection[Commit]) -> list[Commit]:
+        """Those of the commits that have all their files."""
+        there = self.storage.existing({path for commit in commits for path in commit.paths})
+        return [commit for commit in commits if there.issuperset(commit.paths)]
 
     def read(self, table: str, commits: Iterable[Commit]) -> pa.Table:
         """The rows of `table` in exactly these commits, in the table's schema even when empty."""
         schema = schema_of(table)
-        # Many small files: reading each in this thread is faster than sharing out its columns.
-        paths = self._paths(table, commits)
-        parts = [pq.ParquetFile(path).read(use_threads=False) for path in paths]
-        return pa.concat_tables([schema.empty_table(), *parts]).cast(schema)
+        commits = list(commits)
+        for commit in commits:
+            if table not in commit.files:
+                raise WarehouseError(
+                    f"A {commit.stage} commit that is {commit.status} has no table {table!r}. It "
+                    f"has: {', '.join(commit.files) or 'none'}."
+                )
+        try:
+            parts = read_rows(self.storage, table, [commit.files[table] for commit in commits])
+        except FileNotFoundError as error:
+            self._require_intact(commits)
+            raise error
+        return pa.concat_tables([schema.empty_table(), *parts])
 
     def connect(self) -> "duckdb.DuckDBPyConnection":
         """An in-memory DuckDB connection that sees every table, as of now, as a view.
@@ -174,64 +236,81 @@ class Warehouse:
         `commits` has the latest record of each key: stage, dataset, split, video_id, run_id,
         fingerprint, status, error, rows, created_at (UTC).
         """
-        files = {}
-        for stage, tables in STAGES.items():
-            current = self.current(stage).values()  # once: a stage's tables belong together
-            files |= {table: self._paths(table, current) for table in tables}
+        files: dict[str, list[DataFile]] = {}
+        for stage in STAGES:
+            for commit in self._snapshot(stage):
+                for table, file in commit.files.items():
+                    files.setdefault(table, []).append(file)
         commits = [
             asdict(commit.key)
-            | asdict(commit)
-            | {
-                "rows": commit.rows,
-                "created_at": datetime.fromisoformat(commit.created_at).replace(tzinfo=None),
-            }
+            | {name: getattr(commit, name) for name in COMMITS.names if name not in KEY_FIELDS}
+            | {"created_at": datetime.fromisoformat(commit.created_at).replace(tzinfo=None)}
             for stage in STAGES
-            for commit in self._log.latest(stage)
+            for commit in self.latest(stage)
         ]
-        return open_views(files, pa.Table.from_pylist(commits, schema=COMMITS))
+        return open_views(self.storage, files, pa.Table.from_pylist(commits, schema=COMMITS))
+
+    def current_records(
+        self, stage: str, keys: Collection[Key] | None = None
+    ) -> list[tuple[Record, Commit]]:
+        """The record and commit that is current for each key, or for each of these."""
+        return self._select(stage, lambda records: [r for r in records if r.done][-1:], keys)
+
+    def readable_records(self, stage: str) -> list[tuple[Record, Commit]]:
+        """What readers take of each key: the current record, and a failure after it."""
+        return self._select(stage, readable)
+
+    def local_copy(self, path: str) -> Path:
+        """A file or folder that was put into the warehouse, on the local disk; do not change it.
+
+        Raises WarehouseError when it is gone.
+        """
+        try:
+            return self.storage.local_copy(path)
+        except FileNotFoundError as error:
+            raise WarehouseError(f"{self.url}/{path} is gone. Make it again.") from error
+
+    def work_folder(self) -> Path:
+        """A local folder for what is not finished: on disk the warehouse itself, else a cache."""
+        return self.storage.work_folder()
+
+    def _snapshot(self, stage: str) -> list[Commit]:
+        """The current commits of a stage, all their files there when it was looked."""
+        for _ in range(ATTEMPTS):
+            commits = list(self.current(stage).values())
+            if len(self.intact(commits)) == len(commits):
+                return commits
+        self._require_intact(commits)
+        return commits
+
+    def _require_intact(self, commits: Collection[Commit]) -> None:
+        there = self.storage.existing({path for commit in commits for path in commit.paths})
+        for commit in commits:
+            for path in sorted(set(commit.paths) - there):
+                raise WarehouseError(
+                    f"{self.url}/{path} is gone, and {commit.key} needs it. Run the "
+                    f"{commit.stage} stage again: it counts as missing."
+                )
+
+    def _select(
+        self,
+        stage: str,
+        choose: Callable[[list[Record]], list[Record]],
+        keys: Collection[Key] | None = None,
+    ) -> list[tuple[Record, Commit]]:
+        """The records of each key that `choose` takes of them, loaded."""
+        for attempt in range(ATTEMPTS):
+            by_slug = self.log.by_slug(stage, keys)
+            chosen = [record for records in by_slug.values() for record in choose(records)]
+            try:
+                return list(zip(chosen, self.log.load(chosen), strict=True))
+            except FileNotFoundError:  # collected since it was listed: it is in a pack by now
+                if attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
     def _if_latest(self, stage: str, key: Key, fingerprint: str) -> Commit | None:
         """The key's latest commit, when it is done with this fingerprint and intact."""
-        records = self._log.of_key(stage, key)
-        if records and records[-1].done and records[-1].fingerprint == fingerprint:
-            commit = self._log.load(stage, records[-1])
-            return commit if self._intact(commit) else None
-        return None
-
-    def _intact(self, commit: Commit) -> bool:
-        return all((self.root / file.path).is_file() for file in commit.files.values())
-
-    def _paths(self, table: str, commits: Iterable[Commit]) -> list[Path]:
-        paths = []
-        for commit in commits:
-            if table not in commit.files:
-                raise WarehouseError(
-                    f"A {commit.stage} commit that is {commit.status} has no table {table!r}. It "
-                    f"has: {', '.join(commit.files) or 'none'}."
-                )
-            path = self.root / commit.files[table].path
-            if not path.is_file():
-                raise WarehouseError(
-                    f"{path} is gone, and {commit.key} needs it. Run the {commit.stage} stage "
-                    "again: it counts as missing."
-                )
-            paths.append(path)
-        return paths
-
-    def _write(self, name: str, key: Key, table: pa.Table) -> DataFile:
-        buffer = pa.BufferOutputStream()
-        # Tokens do not repeat: a dictionary would only make them larger.
-        repeating = [column for column in table.column_names if column != "token"]
-        pq.write_table(table, buffer, compression="zstd", use_dictionary=repeating)
-        content = buffer.getvalue().to_pybytes()
-        folders = [file_safe(part) for part in (key.dataset, key.split) if part]
-        names = [file_safe(part) for part in (key.run_id, key.video_id) if part]
-        file_name = "-".join([*names, uuid.uuid4().hex]) + ".parquet"
-        path = self.root.joinpath("data", name, *folders, file_name)
-        written = write_once(path, content)
-        assert written, f"{path} is a unique name"
-        return DataFile(
-            path=path.relative_to(self.root).as_posix(),
-            rows=table.num_rows,
-            sha256=hashlib.sha256(content).hexdigest(),
-        )
+        latest = [commit for _, commit in self._select(stage, lambda r: r[-1:], [key])]
+        fits = [c for c in latest if c.status == "done" and c.fingerprint == fingerprint]
+        return next(iter(self.intact(fits)), None)

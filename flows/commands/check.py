@@ -7,17 +7,12 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import explained
+from flows.commands.common import DatasetName, explained
 
 
 def check(
     root: Annotated[Path, typer.Argument(help="Folder of the data set, or of videos.")],
-    dataset: Annotated[
-        str,
-        typer.Option(
-            help="mevis, mevis-v2, ref-youtube-vos, ref-davis17, pascal-voc, demo or folder."
-        ),
-    ] = "mevis",
+    dataset: DatasetName = "mevis",
     split: Annotated[
         list[str] | None, typer.Option(help="Split; may be repeated; default: all.")
     ] = None,

@@ -14,10 +14,14 @@ WarehousePath = Annotated[
     Path, typer.Option("--warehouse", envvar="SOLA_WAREHOUSE", help="Folder of the warehouse.")
 ]
 DatasetName = Annotated[
-    str, typer.Option(help="mevis, demo, or folder (videos of your own); names the rows, too.")
+    str,
+    typer.Option(
+        help="mevis, mevis-v2, ref-youtube-vos, ref-davis17, pascal-voc, demo, or folder (videos "
+        "of your own); names the rows, too."
+    ),
 ]
 Split = Annotated[str, typer.Option(help="Split of the data set, e.g. train or valid_u.")]
-RecipeName = Annotated[str, typer.Option(help="release, or demo for the embedded models.")]
+RecipeName = Annotated[str, typer.Option(help="release, paper, or demo for the embedded models.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes; default: one per GPU, or per CPU core.")
 ]

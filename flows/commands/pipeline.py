@@ -93,23 +93,6 @@ def label(
     finish(summary.failed)
 
 
-def train(
-    dataset: DatasetName = "mevis",
-    split: Split = "train",
-    validation: Annotated[str, typer.Option(help="Split the validation loss is from.")] = "valid_u",
-    recipe: RecipeName = "release",
-    warehouse: WarehousePath = HERE,
-) -> None:
-    """Train a track selector; prints the run id. An interrupted run continues.
-
-    Example: `sola train --dataset mevis --split train --validation valid_u`
-    """
-    from flows.train import train as flow
-
-    with running():
-        typer.echo(flow(str(warehouse), dataset, split, validation, recipe))
-
-
 def evaluate(
     dataset: DatasetName = "mevis",
     split: Split = "valid_u",

@@ -1,11 +1,11 @@
-"""Merging tracks into a prediction, the oracle and the trivial selectors."""
+"""Merging tracks into a prediction, and the trivial selectors."""
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from sola_model.metrics import RLE, j_and_f, region_similarity
-from sola_model.selection import all_tracks, largest_track, merge, oracle_selection, random_track
+from sola_model.metrics import RLE
+from sola_model.selection import largest_track, merge, random_track
 
 SIZE = (12, 24)
 
@@ -49,74 +49,18 @@ def test_merge_refuses_what_does_not_fit() -> None:
         merge([[LEFT]], [0], (24, 12), 1)
 
 
-def test_oracle_chooses_the_two_tracks_that_make_up_the_target() -> None:
-    tracks = [[MIDDLE] * 3, [RIGHT, RIGHT, EMPTY], [LEFT, LEFT, LEFT]]
-    target = [BOTH, BOTH, LEFT]
-    selected = oracle_selection(tracks, target)
-    assert selected == [2, 1]
-    assert j_and_f(target, merge(tracks, selected, SIZE, 3)).jf == 1.0
+def test_the_largest_candidate() -> None:
+    area_N = [20.0, 30.0, 30.0, 50.0]
+    assert largest_track(area_N, [0, 1, 2]) == [1]  # equal to track 2, and before it
+    assert largest_track(area_N, range(4)) == [3]
 
 
-def test_oracle_stops_when_another_track_would_cost_more_than_it_adds() -> None:
-    # The second track adds one column of the target and five beside it; the third adds nothing.
-    tracks = [[columns(0, 5)], [columns(5, 11)], [columns(1, 4)]]
-    assert oracle_selection(tracks, [LEFT]) == [0]
-
-
-def test_oracle_weighs_all_frames() -> None:
-    # Right in the first frame, wrong in the two frames where the target is absent.
-    assert oracle_selection([[LEFT, LEFT, LEFT]], [LEFT, EMPTY, EMPTY]) == []
-    assert oracle_selection([[LEFT, LEFT, EMPTY]], [LEFT, LEFT, EMPTY]) == [0]
-
-
-def test_oracle_of_a_no_target_expression_is_the_empty_prediction() -> None:
-    assert oracle_selection([[LEFT, EMPTY], [MIDDLE, RIGHT]], [EMPTY, EMPTY]) == []
-    assert oracle_selection([], [LEFT]) == []
-
-
-def test_oracle_is_a_lower_bound() -> None:
-    # A third of the target each, and a false alarm in the last frame: no single track beats the
-    # empty prediction, all three together would (0.75 over 0.25).
-    parts = [columns(0, 4), columns(4, 8), columns(8, 12)]
-    tracks = [[part, part, part, part] for part in parts]
-    target = [columns(0, 12)] * 3 + [EMPTY]
-    assert oracle_selection(tracks, target) == []
-    assert region_similarity(target, merge(tracks, all_tracks(tracks), SIZE, 4)).mean() == 0.75
-
-
-def test_oracle_never_loses_to_a_single_track_and_matches_plain_greedy() -> None:
-    random = np.random.default_rng(0)
-    starts = random.integers(0, 20, (8, 5))
-    tracks = [[columns(start, start + 5) for start in row] for row in starts]
-    target = [columns(0, 12)] * 4 + [EMPTY]
-
-    def mean_j(selected: list[int]) -> float:
-        return region_similarity(target, merge(tracks, selected, SIZE, 5)).mean()
-
-    plain: list[int] = []
-    best = max(range(8), key=lambda n: mean_j([n]))
-    while mean_j([*plain, best]) > mean_j(plain):
-        plain.append(best)
-        best = max(range(8), key=lambda n: mean_j([*plain, n]))
-    selected = oracle_selection(tracks, target)
-    assert selected == plain
-    assert len(selected) > 1
-    assert mean_j(selected) >= max(mean_j([n]) for n in range(8))
-
-
-def test_trivial_selectors() -> None:
-    tracks = [[MIDDLE, LEFT], [LEFT, LEFT], [EMPTY, BOTH]]
-    assert all_tracks(tracks) == [0, 1, 2]
-    assert largest_track(tracks) == [1]  # equal to track 2, and before it
-    assert largest_track([*tracks, [BOTH, MIDDLE]]) == [3]
-
-
-def test_random_track_depends_on_the_key_alone() -> None:
-    tracks = [[LEFT]] * 4
-    chosen = [random_track(tracks, f"video/{expression}")[0] for expression in range(200)]
+def test_random_track_depends_on_the_key_and_the_candidates_alone() -> None:
+    chosen = [random_track([0, 1, 2, 3], f"video/{expression}")[0] for expression in range(200)]
     assert chosen[:4] == [3, 2, 3, 1]  # fixed: the same in every run
     assert min(np.bincount(chosen, minlength=4)) > 25
+    assert random_track([5, 7, 8, 9], "video/0") == [9]
 
 
-def test_without_tracks_nothing_is_selected() -> None:
-    assert all_tracks([]) == largest_track([]) == random_track([], "video/0") == []
+def test_without_candidates_nothing_is_selected() -> None:
+    assert largest_track([], []) == random_track([], "video/0") == []

@@ -1,19 +1,21 @@
-"""Track extraction against the official predictor, and its behaviour on odd videos."""
+"""Which prompts become tracks, shared box tracks, and odd videos and prompts."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pycocotools import mask as coco
 
-from benchmarks.official import propagate as official_propagate
-from benchmarks.official import video_predictor
 from sola_model.encoding import EncodedVideo
-from sola_model.prompts import PromptMask, without_parts
-from sola_model.recipes import DEMO, Extraction, GridPrompts
+from sola_model.masks import encode_masks
+from sola_model.prompts import PromptMask
+from sola_model.recipes import DEMO, BoxPrompts, Extraction, GridPrompts
 from sola_model.sam2_models import load_sam2
-from sola_model.tracks import extract_tracks, propagate, track_prompts
+from sola_model.tracks import VideoTracks, extract_tracks, track_prompts
 from warehouse.demo_data import random_scene, render_frames
+
+SHARED = Extraction(boxes=BoxPrompts(shared=True))
 
 
 @pytest.fixture(scope="module")
@@ -28,38 +30,14 @@ def clip(seed: int, frames: int):
 
 
 def rle(mask_HW: np.ndarray) -> dict:
-    return coco.encode(np.asfortranarray(mask_HW, dtype=np.uint8))
+    return encode_masks(torch.from_numpy(mask_HW[None].astype(bool)))[0]
 
 
-@pytest.mark.parametrize(("frames", "start"), [(1, 0), (7, 3), (20, 0), (20, 8), (20, 19)])
-def test_propagation_equals_the_official_predictor(model, tmp_path, monkeypatch, frames, start):
-    # The predictor's constructor of state asks for CUDA by name.
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    frames_THW3, masks_NTHW = clip(5, frames)
-    for t, frame in enumerate(frames_THW3):
-        Image.fromarray(frame).save(tmp_path / f"{t:05d}.jpg", quality=95)
-    decoded = [np.asarray(Image.open(p).convert("RGB")) for p in sorted(tmp_path.iterdir())]
-    prompts = [rle(mask) for mask in masks_NTHW[:, start] if mask.any()]
-    assert len(prompts) >= 2
-    produced = propagate(model, EncodedVideo(model, decoded), start, prompts)
-    expected_masks_TBHW, expected_tokens_TBD = official_propagate(
-        video_predictor(), tmp_path, start, prompts
+def prompt(mask_HW: np.ndarray, frame_index: int, **others) -> PromptMask:
+    fields = {"source": "mask", "predicted_iou": None, "stability": None} | others
+    return PromptMask(
+        frame_index=frame_index, rle=rle(mask_HW), area=int((mask_HW > 0).sum()), **fields
     )
-    for b, (rles, tokens_TD) in enumerate(produced):
-        np.testing.assert_allclose(tokens_TD, expected_tokens_TBD[:, b], atol=1e-4)
-        ours = np.stack([coco.decode(r) for r in rles]).astype(bool)
-        union = (ours | expected_masks_TBHW[:, b]).sum()
-        assert (ours & expected_masks_TBHW[:, b]).sum() >= 0.999 * union
-
-
-def test_objects_do_not_see_their_batch_mates(model):
-    frames_THW3, masks_NTHW = clip(5, 12)
-    video = EncodedVideo(model, frames_THW3)
-    prompts = [rle(mask) for mask in masks_NTHW[:, 4]]
-    together = propagate(model, video, 4, prompts)
-    for prompt, (_, tokens_TD) in zip(prompts, together, strict=True):
-        ((_, alone_TD),) = propagate(model, video, 4, [prompt])
-        np.testing.assert_allclose(tokens_TD, alone_TD, atol=1e-4)
 
 
 def test_grid_prompts_become_tracks_of_the_objects(model):
@@ -85,11 +63,7 @@ def test_grid_prompts_become_tracks_of_the_objects(model):
 def test_extraction_stops_at_the_limit_and_marks_the_rest_unused(model):
     frames_THW3, masks_NTHW = clip(5, 8)
     video = EncodedVideo(model, frames_THW3)
-    prompts = [
-        PromptMask(frame_index=t, source="mask", rle=rle(mask_THW[t]), area=int(mask_THW[t].sum()),
-                   predicted_iou=1.0, stability=1.0)
-        for mask_THW in masks_NTHW for t in (0, 4)
-    ]  # fmt: skip
+    prompts = [prompt(mask_THW[t], t) for mask_THW in masks_NTHW for t in (0, 4)]
     settings = Extraction(max_tracks=1, duplicate_iou=2.0)
     fates = [p.fate for p in track_prompts(model, video, prompts, settings).prompts]
     assert fates == ["tracked"] + ["unused"] * (len(prompts) - 1)
@@ -115,12 +89,106 @@ def test_portrait_videos(model):
     assert all(r["size"] == [144, 112] for track in extracted.tracks for r in track.masks)
 
 
-def test_parts_of_larger_masks_are_dropped():
-    def square(x: int, side: int) -> PromptMask:
-        mask = np.zeros((40, 40))
-        mask[5 : 5 + side, x : x + side] = 1
-        return PromptMask(frame_index=0, source="grid", rle=rle(mask), area=side**2,
-                          predicted_iou=1.0, stability=1.0)  # fmt: skip
+def box_masks(masks_NTHW: np.ndarray, *expressions: str) -> list[PromptMask]:
+    """Each expression has found the same objects on the same frames."""
+    return [
+        prompt(masks_THW[t], t, source="box", expression_id=expression_id)
+        for expression_id in expressions
+        for masks_THW in masks_NTHW
+        for t in (0, 4, 8)
+        if masks_THW[t].any()
+    ]
 
-    whole, inside, half_out = square(5, 20), square(10, 6), square(22, 6)
-    assert without_parts([inside, half_out, whole], 0.7) == [whole, half_out]
+
+def tracks_of(extracted: VideoTracks, expression_id: str) -> set[int]:
+    return {
+        p.track_id for p in extracted.prompts
+        if p.mask.expression_id == expression_id and p.track_id is not None
+    }  # fmt: skip
+
+
+def test_shared_boxes_propagate_each_object_once(model):
+    frames_THW3, masks_NTHW = clip(5, 12)
+    video = EncodedVideo(model, frames_THW3)
+    prompts = box_masks(masks_NTHW, "a", "b", "c")
+    alone = track_prompts(model, video, box_masks(masks_NTHW, "a"), Extraction())
+    apart = track_prompts(model, video, prompts, Extraction())
+    assert len(apart.tracks) == 3 * len(alone.tracks)
+    together = track_prompts(model, video, prompts, SHARED)
+    assert len(together.tracks) == len(alone.tracks)
+    assert tracks_of(together, "a") == tracks_of(together, "b") == tracks_of(together, "c")
+    assert all(p.fate != "unused" for p in together.prompts)
+
+
+def test_shared_boxes_of_objects_that_the_grid_found_need_no_track(model):
+    frames_THW3, masks_NTHW = clip(5, 12)
+    video = EncodedVideo(model, frames_THW3)
+    boxes = box_masks(masks_NTHW, "a", "b")
+    found = [replace(p, source="grid", expression_id=None) for p in box_masks(masks_NTHW, "a")]
+    before = track_prompts(model, video, found, SHARED)
+    together = track_prompts(model, video, boxes + found, SHARED)
+    assert [p.mask.source for p in together.prompts] == ["grid"] * len(found) + ["box"] * len(boxes)
+    assert len(together.tracks) == len(before.tracks)
+    assert {p.fate for p in together.prompts if p.mask.source == "box"} == {"filtered"}
+
+    existing = [track.masks for track in before.tracks]
+    later = track_prompts(model, video, boxes, SHARED, existing)
+    assert later.tracks == []
+    assert later.prompts == together.prompts[len(found) :]
+    one_hidden = track_prompts(model, video, boxes, SHARED, [None, *existing[1:]])
+    assert len(one_hidden.tracks) == 1
+    assert {p.track_id for p in one_hidden.prompts if p.fate == "tracked"} == {len(existing)}
+
+
+def test_ids_go_on_from_existing_tracks(model):
+    frames_THW3, masks_NTHW = clip(5, 6)
+    video = EncodedVideo(model, frames_THW3)
+    prompts = [prompt(masks_NTHW[0, 0], 0, source="box", expression_id="a")]
+    extracted = track_prompts(model, video, prompts, Extraction(), [None] * 7)
+    assert [p.track_id for p in extracted.prompts] == [7]
+
+
+def test_an_expression_stops_at_its_limit_of_shared_tracks(model):
+    frames_THW3, masks_NTHW = clip(5, 6)
+    video = EncodedVideo(model, frames_THW3)
+    settings = Extraction(boxes=BoxPrompts(shared=True, max_tracks=1), batch=1)
+    prompts = [prompt(masks_THW[0], 0, source="box", expression_id="a") for masks_THW in masks_NTHW]
+    extracted = track_prompts(model, video, prompts, settings)
+    assert [p.fate for p in extracted.prompts] == ["tracked"] + ["unused"] * (len(prompts) - 1)
+
+
+def test_a_prompt_that_covers_everything(model):
+    frames_THW3, _ = clip(5, 6)
+    video = EncodedVideo(model, frames_THW3)
+    full, empty = np.ones(video.size), np.zeros(video.size)
+    extracted = track_prompts(model, video, [prompt(full, 2), prompt(empty, 0)], Extraction())
+    whole, nothing = extracted.tracks
+    assert coco.area(whole.masks[2]) == full.size
+    assert coco.area(nothing.masks[0]) == 0
+    assert np.isfinite(whole.tokens_TD).all() and np.isfinite(nothing.tokens_TD).all()
+
+
+@pytest.mark.parametrize("frame_index", [6, -1])
+def test_a_prompt_on_a_frame_that_does_not_exist(model, frame_index):
+    frames_THW3, masks_NTHW = clip(5, 6)
+    video = EncodedVideo(model, frames_THW3)
+    wrong = prompt(masks_NTHW[0, 0], frame_index)
+    with pytest.raises(ValueError, match=f"frame {frame_index}: the video has frames 0 to 5"):
+        track_prompts(model, video, [prompt(masks_NTHW[0, 0], 0), wrong], Extraction())
+
+
+def test_a_prompt_of_another_size(model):
+    frames_THW3, masks_NTHW = clip(5, 6)
+    video = EncodedVideo(model, frames_THW3)
+    wrong = prompt(masks_NTHW[0, 0].T, 0)
+    with pytest.raises(ValueError, match=r"\(144, 112\), the video \(112, 144\)"):
+        track_prompts(model, video, [wrong], Extraction())
+
+
+@pytest.mark.parametrize("settings", [
+    lambda: BoxPrompts(stability=1.5), lambda: BoxPrompts(max_tracks=0),
+    lambda: Extraction(batch=0), lambda: GridPrompts(stride=0),
+])  # fmt: skip
+def test_settings_that_cannot_be(settings):
+    with pytest.raises(ValueError, match="must"):
+        settings()

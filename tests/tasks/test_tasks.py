@@ -6,16 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from sola_model.checkpoints import load_selector
 from sola_model.metrics import j_and_f, track_overlaps
 from sola_model.recipes import DEMO
 from sola_model.selection import merge
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.import_checkpoint import import_run
 from tasks.ingest import ingest_split
 from tasks.label import label_videos, wanted_labels
 from tasks.precompute import extract_videos, wanted_tracks
 from tasks.tables import read_mask_tracks, read_objects, read_tokens
 from tasks.train import train_run
+from tasks.training_set import training_set
 from warehouse import Key, Warehouse, WarehouseError
 from warehouse.demo_data import write_dataset
 
@@ -40,7 +44,7 @@ def finished(tmp_path_factory, data):
     for split in ("train", "valid_u", "valid"):
         precompute(root, data, split)
         label(root, split)
-    train_run.fn(root, "demo", "train", "valid_u", RECIPE)
+    train_run.fn(root, [("demo", "train")], [("demo", "valid_u")], RECIPE)
     for split in ("valid_u", "valid"):
         store = Warehouse(root)
         run = find_run(store, None)
@@ -148,7 +152,7 @@ def test_a_second_run_finds_nothing_to_do(finished, data):
     assert store.missing("label", wanted_labels(store, "demo", "train", RECIPE)) == []
     before = sorted(finished.root.rglob("*"))
     assert (
-        train_run.fn(str(finished.root), "demo", "train", "valid_u", RECIPE)
+        train_run.fn(str(finished.root), [("demo", "train")], [("demo", "valid_u")], RECIPE)
         == (find_run(store, None)["run_id"])
     )
     ingest_split.fn(str(finished.root), "demo", str(data), "train")
@@ -206,27 +210,69 @@ def test_training_continues_where_it_was_killed(finished, data, tmp_path):
     class Killed(BaseException):
         pass
 
-    def kill(metrics):
-        if metrics.epoch == 2:
+    def kill(progress):
+        if progress.epoch == 2 and progress.metrics:
             raise Killed
 
+    splits = [("demo", "train")], [("demo", "valid_u")]
     epochs = []
     with pytest.raises(Killed):
-        train_run.fn(str(root), "demo", "train", "valid_u", whole, kill)
-    resumed = train_run.fn(str(root), "demo", "train", "valid_u", whole,
-                           lambda metrics: epochs.append(metrics.epoch))  # fmt: skip
-    assert epochs == [3]
+        train_run.fn(str(root), *splits, whole, on_progress=kill)
+    resumed = train_run.fn(str(root), *splits, whole, on_progress=lambda p: epochs.append(p.epoch))
+    assert set(epochs) == {3}
     shutil.copytree(finished.root, tmp_path / "other")
-    straight = train_run.fn(str(tmp_path / "other"), "demo", "train", "valid_u", whole)
+    straight = train_run.fn(str(tmp_path / "other"), *splits, whole)
     assert straight == resumed
-    weights = [(tmp_path / w / "selectors" / resumed / "selector.safetensors").read_bytes()
-               for w in ("w", "other")]  # fmt: skip
+    weights = [
+        (tmp_path / w / "selectors" / resumed / "last" / "selector.safetensors").read_bytes()
+        for w in ("w", "other")
+    ]
     assert weights[0] == weights[1]
+
+
+def test_an_imported_checkpoint_scores_as_the_run_it_came_from(finished, tmp_path):
+    root = tmp_path / "w"
+    shutil.copytree(finished.root, root)
+    store = Warehouse(root)
+    trained = find_run(store, None)
+    weights = load_selector(root / trained["weights"]).state_dict()
+    torch.save({"model": {f"module.{n}": v for n, v in weights.items()}}, tmp_path / "c.pth")
+    run_id = import_run(str(root), str(tmp_path / "c.pth"), RECIPE, "released")
+    assert import_run(str(root), str(tmp_path / "c.pth"), RECIPE, "released") == run_id
+    run = find_run(store, run_id)
+    evaluate_videos.fn(str(root), wanted_scores(store, run, "demo", "valid_u"), run)
+    commits = store.current("evaluate", split="valid_u").items()
+    ours, theirs = (
+        store.read("predictions", [c for key, c in commits if key.run_id == wanted])["score"]
+        for wanted in (run_id, trained["run_id"])
+    )
+    assert len(ours) and ours == theirs
+    with pytest.raises(ValueError, match="cannot be named"):
+        import_run(str(root), str(tmp_path / "c.pth"), RECIPE, "a/b")
+
+
+def test_training_without_background_has_only_tracks_that_are_meant(finished, tmp_path):
+    root = tmp_path / "w"
+    shutil.copytree(finished.root, root)
+    store = Warehouse(root)
+    labels = store.read("pseudo_labels", store.current("label", split="train").values())
+    strict = replace(RECIPE, label_threshold=float(np.quantile(labels["miou"], 0.9)))
+    label_videos.fn(str(root), wanted_labels(store, "demo", "train", strict), strict)
+    keys = list(store.current("label", split="train"))
+    whole, foreground = (
+        training_set(store, keys, recipe, tmp_path / "cache", inference=False).videos
+        for recipe in (strict, replace(strict, background_in_training=False))
+    )
+    assert 0 < sum(len(v.tokens_NTD) for v in foreground) < sum(len(v.tokens_NTD) for v in whole)
+    for all_of_it, kept in zip(whole, foreground, strict=True):
+        positive_N = all_of_it.labels_EN.any(dim=0)
+        assert torch.equal(kept.labels_EN, all_of_it.labels_EN[:, positive_N])
+        assert torch.equal(kept.tokens_NTD, all_of_it.tokens_NTD[positive_N])
 
 
 def test_training_without_labels_says_what_to_run(tmp_path):
     root = str(Warehouse.create(tmp_path / "w").root)
     with pytest.raises(WarehouseError, match="sola label"):
-        train_run.fn(root, "demo", "train", "valid_u", RECIPE)
+        train_run.fn(root, [("demo", "train")], [("demo", "valid_u")], RECIPE)
     with pytest.raises(WarehouseError, match="sola train"):
         find_run(Warehouse(root), None)

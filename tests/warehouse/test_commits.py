@@ -7,12 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.warehouse.samples import KEY, labels, paths, visible_mious
 from warehouse import Key, Warehouse, WarehouseError, fingerprint
-
-
-@pytest.fixture
-def warehouse(tmp_path: Path) -> Warehouse:
-    return Warehouse.create(tmp_path / "warehouse")
 
 
 def test_open_says_what_is_wrong(tmp_path: Path) -> None:
@@ -36,19 +32,38 @@ def test_create_in_an_unwritable_place(tmp_path: Path) -> None:
 
 
 def test_create_is_idempotent(warehouse: Warehouse) -> None:
-    before = (warehouse.root / "warehouse.json").stat()
-    again = Warehouse.create(warehouse.root)
-    assert again.root == warehouse.root
-    assert [path.name for path in again.root.iterdir()] == ["warehouse.json"]
-    assert (again.root / "warehouse.json").stat().st_ino == before.st_ino
+    before = warehouse.storage.files("")
+    again = Warehouse.create(warehouse.url)
+    assert again.url == warehouse.url
+    assert [file.path for file in before] == ["warehouse.json"]
+    assert again.storage.files("") == before
 
 
 def test_a_damaged_record_is_named(warehouse: Warehouse) -> None:
     warehouse.publish_failure("label", Key("mevis"), "a", "failed")
-    (record,) = (warehouse.root / "commits" / "label").iterdir()
-    record.write_text(json.dumps({"stage": "label"}))
-    with pytest.raises(WarehouseError, match=rf"{record.name} is damaged.*Delete it"):
-        Warehouse(warehouse.root).failures("label")
+    (record,) = paths(warehouse, "commits/label")
+    warehouse.storage.write(record, json.dumps({"stage": "label"}).encode())
+    with pytest.raises(WarehouseError, match=rf"{record} is damaged.*sola verify"):
+        Warehouse(warehouse.url).failures("label")
+
+
+def test_records_of_earlier_versions_are_read(warehouse: Warehouse) -> None:
+    """They lay beside each other, without a version, and said less about their files."""
+    commit = warehouse.publish("label", KEY, "a", labels(0.5))
+    (record,) = paths(warehouse, "commits/label")
+    fields = json.loads(warehouse.storage.read(record))
+    fields["files"] = {
+        table: {name: file[name] for name in ("path", "rows", "sha256")}
+        for table, file in fields["files"].items()
+    }
+    earlier = f"commits/label/{KEY.slug}.00000001.a.done.json"
+    warehouse.storage.write(earlier, json.dumps(fields).encode())
+    warehouse.storage.delete(record)
+    again = Warehouse(warehouse.url)
+    assert again.current("label") == {KEY: commit}
+    assert again.publish("label", KEY, "a", labels(0.5)) == commit
+    assert again.publish("label", KEY, "b", labels(0.75)).generation == 2
+    assert visible_mious(again) == [0.75]
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def publish_video(warehouse: Warehouse, key: Key) -> None:
         },
         "precompute": {"prompts": prompts, "tracks": track_rows, "masks": plain, "tokens": tokens},
         "label": {"pseudo_labels": label_rows},
-        "evaluate": {"predictions": [], "scores": score_rows},
+        "evaluate": {"predictions": [], "scores": score_rows, "threshold_scores": []},
     }
     for stage, tables in stages.items():
         published = {name: rows(name, key, records) for name, records in tables.items()}
@@ -200,14 +200,21 @@ def test_scores_summary(connection: duckdb.DuckDBPyConnection) -> None:
     assert answer(connection, "scores_summary") == [
         {
             "run_id": "run",
+            "trained_on": None,
+            "zero_shot": None,
             "expressions": 3,
             "j": 25.0,
             "f": 25.0,
             "jf": 25.0,
             "oracle_jf": 50.0,
+            "lost_in_tracks": 50.0,
+            "lost_in_selection": 25.0,
             "all_tracks_jf": 12.5,
             "largest_track_jf": 0.0,
             "random_track_jf": 0.0,
+            "n_acc": None,
+            "t_acc": None,
+            "challenge": None,
         }
     ]
 
@@ -268,7 +275,7 @@ def test_token_similarity_spread_and_worst_ten(tmp_path: Path) -> None:
             {"run_id": run, "expression_id": name, "jf": 1 - index / 12}
             for index, name in enumerate(names)
         ]
-        published = {"predictions": [], "scores": scores}
+        published = {"predictions": [], "scores": scores, "threshold_scores": []}
         warehouse.publish("evaluate", key, "a", {n: rows(n, V1, r) for n, r in published.items()})
     with warehouse.connect() as connection:
         assert answer(connection, "token_similarity_by_iou") == [

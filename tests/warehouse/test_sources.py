@@ -218,7 +218,8 @@ def videos(tmp_path: Path) -> Path:
     write_frames(root / "clip10", 48, 32, ".png")
     write_frames(root / "clip2", 32, 48, ".JPG")
     write_video(root / "walk.mp4")
-    (root / "notes.txt").write_text("other files are left alone")
+    for name in ("notes.txt", "notes.md"):
+        (root / name).write_text("other files are left alone")
     (root / ".cache").mkdir()
     return root
 
@@ -280,7 +281,8 @@ def test_faults_of_one_video_spare_the_others(videos: Path) -> None:
 def test_faults_of_a_whole_folder(videos: Path) -> None:
     faults = {
         "gone": "gone: no such file or folder",
-        "notes.txt": r"notes\.txt: is not a video file; give a folder",
+        "notes.txt": r"notes\.txt, line 1: .*: no such file or folder",
+        "notes.md": r"notes\.md: is not a video file; give a folder",
         ".cache": "holds no images",
     }
     for name, message in faults.items():
@@ -295,6 +297,6 @@ def test_faults_of_a_whole_folder(videos: Path) -> None:
 
 
 def test_unknown_data_set(root: Path) -> None:
-    with pytest.raises(SourceError, match="unknown data set 'mevsi'; valid: mevis, demo, folder"):
+    with pytest.raises(SourceError, match="unknown data set 'mevsi'; valid: mevis, mevis-v2, ref"):
         read_split("mevsi", root, "train")
     assert len(read_split("demo", root, "train")) == 2

@@ -2,20 +2,62 @@
 
 from pathlib import Path
 
-from warehouse.sources import folder, mevis
-from warehouse.sources.base import BadVideo, SourceError, SourceExpression, SourceVideo
+from warehouse.sources import (
+    folder,
+    mevis,
+    mevis_v2,
+    pascal_voc,
+    ref_davis17,
+    ref_youtube_vos,
+)
+from warehouse.sources.base import VOID, BadVideo, SourceError, SourceExpression, SourceVideo
 
-__all__ = ["READERS", "BadVideo", "SourceError", "SourceExpression", "SourceVideo", "read_split"]
+__all__ = [
+    "PROTOCOL",
+    "READERS",
+    "VOID",
+    "BadVideo",
+    "SourceError",
+    "SourceExpression",
+    "SourceVideo",
+    "list_splits",
+    "read_split",
+]
 
 READERS = {
-    "mevis": mevis.read_split,
-    "demo": mevis.read_split,  # the embedded synthetic data has MeViS's layout
-    "folder": folder.read_split,
+    "mevis": mevis,
+    "mevis-v2": mevis_v2,
+    "ref-youtube-vos": ref_youtube_vos,
+    "ref-davis17": ref_davis17,
+    "pascal-voc": pascal_voc,
+    "demo": mevis,  # the embedded synthetic data has MeViS's layout
+    "folder": folder,
+}
+
+# The protocol by which the field scores each data set.
+PROTOCOL = {
+    "mevis": "mevis",
+    "mevis-v2": "mevis",
+    "ref-youtube-vos": "ref-youtube-vos",
+    "ref-davis17": "davis",
+    "pascal-voc": "mevis",
+    "demo": "mevis",
+    "folder": "mevis",
 }
 
 
 def read_split(dataset: str, root: Path, split: str) -> list[SourceVideo | BadVideo]:
     """Videos of one split; raises SourceError for an unknown data set or an unreadable split."""
+    _check(dataset)
+    return READERS[dataset].read_split(root, split)
+
+
+def list_splits(dataset: str, root: Path) -> list[str]:
+    """The splits there are under `root`; raises SourceError for an unknown data set."""
+    _check(dataset)
+    return READERS[dataset].list_splits(root)
+
+
+def _check(dataset: str) -> None:
     if dataset not in READERS:
         raise SourceError(f"unknown data set {dataset!r}; valid: {', '.join(READERS)}")
-    return READERS[dataset](root, split)

@@ -1,59 +1,84 @@
-"""A user's own videos: a folder of frame folders and/or video files, or one of either.
+"""A user's own videos: a folder of frame folders and/or video files, one of either, or a list.
 
 Images are .jpg, .jpeg or .png, in natural order of their names; video files .mp4, .mov, .avi,
-.mkv or .webm. The video id is the folder's name or the file's stem. An optional
-`expressions.json` in the folder, `{video id: ["text", ...]}`, gives the expressions.
+.mkv or .webm. The video id is the folder's name or the file's stem. A list is a .txt file of one
+path per line, relative to the list's folder; lines that begin with # are comments.
+
+Expressions are optional, in the folder (of the list), unlabelled, in one of two files:
+
+    expressions.json    {video id: ["text", ...]}
+    expressions.csv     a header line and the columns video_id and text, a line per expression
 """
 
-import itertools
-import re
+import csv
 from pathlib import Path
 from typing import Any
 
-from warehouse.frames import (
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    FrameError,
-    count_frames,
-    image_files,
-)
+from warehouse.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, count_frames, image_files
 from warehouse.sources.base import (
     BadVideo,
     SourceError,
     SourceExpression,
     SourceVideo,
-    check_path_name,
     check_video_id,
+    collected,
+    good_or_bad,
+    listed_frames,
+    natural,
     read_json_object,
+    read_lines,
 )
+
+SPLIT = "all"
+COLUMNS = ("video_id", "text")
+
+
+def list_splits(root: Path) -> list[str]:
+    """One: a folder of videos has no splits."""
+    return [SPLIT]
 
 
 def read_split(root: Path, split: str) -> list[SourceVideo | BadVideo]:
     """Videos under `root`, unlabelled, in natural order; `split` is only a label here.
 
-    Raises SourceError when there is no video at all or `expressions.json` is malformed. A fault
-    of one video (unreadable, empty, or a video id met before) makes a BadVideo.
+    Raises SourceError when there is no video at all or the file of expressions is malformed. A
+    fault of one video (unreadable, empty, its texts, or a video id met before) makes a BadVideo.
     """
-    entries = _list_entries(root)
-    texts = {}
-    if (root / "expressions.json").is_file():
-        texts = read_json_object(root / "expressions.json")
+    bad: list[BadVideo] = []
+    if root.suffix.lower() == ".txt" and root.is_file():
+        entries, home = _read_list(root, bad), root.parent
+    else:
+        entries, home = _list_entries(root), root
+    split_errors: list[str] = []
+    texts: dict[str, Any] = {}
+    faults: dict[str, list[str]] = {}
+    texts_file = home / "expressions.json"
+    if not texts_file.is_file():
+        texts_file = home / "expressions.csv"
+    elif texts_file.with_suffix(".csv").is_file():
+        split_errors.append(f"{texts_file}: there is expressions.csv, too; remove one of them")
+    with collected(split_errors):
+        texts, faults = _read_texts(texts_file)
 
-    result: list[SourceVideo | BadVideo] = []
+    result: list[SourceVideo | BadVideo] = [*bad]
     seen: dict[str, Path] = {}
     for path in entries:
         video_id = _video_id(path)
         first = seen.setdefault(video_id, path)
-        try:
-            if first is not path:
-                raise SourceError(f"{path}: has the same video id as {first}; rename one of them")
-            result.append(_read_video(path, video_id, texts.get(video_id, [])))
-        except (SourceError, FrameError) as error:
-            result.append(BadVideo(video_id=video_id, error=str(error)))
-    for video_id in texts:
+        if first is path:
+            result.append(_read_video(path, video_id, texts, faults.get(video_id, [])))
+        else:
+            error = f"{path}: has the same video id as {first}; rename one of them"
+            result.append(BadVideo(video_id=video_id, errors=(error,)))
+    for video_id in dict.fromkeys([*texts, *faults]):
         if video_id not in seen:
-            error = f"{root / 'expressions.json'}: {video_id!r} is no frame folder or video file"
-            result.append(BadVideo(video_id=video_id, error=error))
+            errors = [*faults.get(video_id, [])]
+            if video_id in texts and home == root:  # a list may leave videos out
+                errors.append(f"{texts_file}: {video_id!r} is no frame folder or video file")
+            if errors:
+                result.append(BadVideo(video_id=video_id, errors=tuple(errors)))
+    if split_errors:
+        raise SourceError(*split_errors, videos=result)
     return result
 
 
@@ -67,7 +92,8 @@ def _list_entries(root: Path) -> list[Path]:
         problem = "is not a video file" if root.exists() else "no such file or folder"
         raise SourceError(
             f"{root}: {problem}; give a folder of frame folders and video files, one frame folder "
-            f"({', '.join(IMAGE_SUFFIXES)}) or one video file ({', '.join(VIDEO_SUFFIXES)})"
+            f"({', '.join(IMAGE_SUFFIXES)}), one video file ({', '.join(VIDEO_SUFFIXES)}), or a "
+            "list of them (.txt)"
         )
     entries = [
         path
@@ -86,49 +112,97 @@ def _list_entries(root: Path) -> list[Path]:
             f"{root}: holds no images ({', '.join(IMAGE_SUFFIXES)}), frame folders or video files "
             f"({', '.join(VIDEO_SUFFIXES)})"
         )
-    return [root] if images else sorted(entries, key=lambda path: _natural(path.name))
+    return [root] if images else sorted(entries, key=lambda path: natural(path.name))
+
+
+def _read_list(file: Path, bad: list[BadVideo]) -> list[Path]:
+    """The videos of a list in its order; a line that names none goes to `bad`."""
+    lines = [(number, line) for number, line in read_lines(file) if not line.startswith("#")]
+    if not lines:
+        raise SourceError(f"{file}: lists no videos")
+    paths: dict[Path, None] = {}
+    for number, line in lines:
+        path = file.parent / line
+        error = None
+        if path in paths:
+            error = f"{path} is there twice; remove one"
+        elif not path.is_dir() and not path.is_file():
+            error = f"{path}: no such file or folder"
+        elif path.is_file() and path.suffix.lower() not in VIDEO_SUFFIXES:
+            error = f"{path}: is not a video file ({', '.join(VIDEO_SUFFIXES)})"
+        if error is None:
+            paths[path] = None
+        else:
+            bad.append(BadVideo(video_id=path.stem, errors=(f"{file}, line {number}: {error}",)))
+    if not paths:
+        raise SourceError(*(error for video in bad for error in video.errors))
+    return list(paths)
 
 
 def _video_id(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def _read_video(path: Path, video_id: str, texts: Any) -> SourceVideo:
-    check_video_id(video_id)
-    if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
-        raise SourceError(
-            f"expressions.json: video {video_id!r}: must be a list of texts, got {texts!r}"
-        )
-    frames = _list_frames(path) if path.is_dir() else _index_frames(path)
-    if not frames:
-        raise SourceError(f"{path}: has no frames")
-    return SourceVideo(
+def _read_texts(file: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """What the file of expressions, if any, says by video id, and the faults of its lines."""
+    if not file.is_file():
+        return {}, {}
+    return _read_csv(file) if file.suffix == ".csv" else (read_json_object(file), {})
+
+
+def _read_csv(file: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    texts: dict[str, list[str]] = {}
+    faults: dict[str, list[str]] = {}
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            lines = csv.DictReader(stream)
+            if not {*COLUMNS} <= {*(lines.fieldnames or ())}:
+                raise SourceError(f"{file}, line 1: must name the columns {' and '.join(COLUMNS)}")
+            for row in lines:
+                video_id, text = ((row[name] or "").strip() for name in COLUMNS)
+                fault = None
+                if None in row:
+                    fault = 'has more columns than line 1; put a text with commas into ""'
+                elif not video_id:
+                    fault = "has no video_id"
+                elif not text:
+                    fault = "has no text"
+                if fault is None:
+                    texts.setdefault(video_id, []).append(text)
+                else:
+                    fault = f"{file}, line {lines.line_num}: {fault}"
+                    faults.setdefault(video_id, []).append(fault)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{file}: is not CSV in UTF-8 ({error})") from error
+    return texts, faults
+
+
+def _read_video(
+    path: Path, video_id: str, texts: dict[str, Any], faults: list[str]
+) -> SourceVideo | BadVideo:
+    errors = [*faults]
+    own = texts.get(video_id, [])
+    with collected(errors):
+        check_video_id(video_id)
+    if not isinstance(own, list) or not all(isinstance(t, str) and t.strip() for t in own):
+        errors.append(f"expressions.json: video {video_id!r}: must be a list of texts, got {own!r}")
+        own = []
+    frames: tuple[str, ...] = ()
+    if path.is_dir():
+        frames = listed_frames(path, errors)
+    else:
+        with collected(errors):
+            frames = tuple(f"{index:05d}" for index in range(count_frames(path)))
+            if not frames:
+                raise SourceError(f"{path}: has no frames")
+    video = SourceVideo(
         video_id=video_id,
         path=path,
         frames=frames,
         expressions=tuple(
             SourceExpression(expression_id=str(index), text=text, object_ids=None)
-            for index, text in enumerate(texts)
+            for index, text in enumerate(own)
         ),
         ground_truth={},
     )
-
-
-def _list_frames(folder: Path) -> tuple[str, ...]:
-    frames = sorted((file.stem for file in image_files(folder)), key=_natural)
-    for frame, following in itertools.pairwise(frames):
-        if frame == following:
-            raise SourceError(f"{folder}: has two images named {frame}; remove one")
-    for frame in frames:
-        check_path_name(frame, f"{folder}: frame name")
-    return tuple(frames)
-
-
-def _index_frames(video: Path) -> tuple[str, ...]:
-    return tuple(f"{index:05d}" for index in range(count_frames(video)))
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key that puts frame2 before frame10."""
-    parts = re.split(r"([0-9]+)", name.lower())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+    return good_or_bad(video, errors)

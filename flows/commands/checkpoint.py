@@ -1,0 +1,39 @@
+"""The command that brings released weights in."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.common import HERE, RecipeName, WarehousePath, explained
+
+
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="Released state dict, e.g. epoch_15.pth.")],
+    recipe: RecipeName = "release",
+    changes: Annotated[
+        list[str], typer.Option("--set", help="Change of the recipe, such as selector.heads=4.")
+    ] = [],  # noqa: B006 - typer copies it
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run; default: the recipe's.")
+    ] = None,
+    warehouse: WarehousePath = HERE,
+    out: Annotated[
+        Path | None, typer.Option(help="Only write safetensors and configuration there.")
+    ] = None,
+) -> None:
+    """A released checkpoint as a run for `sola evaluate --run`; prints the run id.
+
+    Example: `sola import-checkpoint epoch_15.pth --recipe release`
+    """
+    from sola_model.checkpoints import import_checkpoint as read
+    from sola_model.checkpoints import save_selector
+    from sola_model.recipes import override, recipe_by_name
+    from tasks.import_checkpoint import import_run
+
+    with explained():
+        settings = override(recipe_by_name(recipe), changes)
+        if out is None:
+            typer.echo(import_run(str(warehouse), str(checkpoint), settings, name))
+        else:
+            save_selector(read(checkpoint, settings), out)

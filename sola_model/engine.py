@@ -1,0 +1,117 @@
+"""How the work is carried out on a device. Nothing here decides which tracks come out."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+Output = TypeVar("Output")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Numbers that bound memory. Results do not depend on them beyond rounding.
+
+    objects: objects that go through the model together, at most (halved when memory runs out).
+    feature_bytes: image features of a video that stay on the device; the others wait in host
+        memory. None: half of the memory that is free when the video comes, on CUDA; else all.
+    frames_ahead: frames that are read while others are being encoded.
+    """
+
+    objects: int = 16
+    feature_bytes: int | None = None
+    frames_ahead: int = 4
+
+    def __post_init__(self) -> None:
+        if self.objects < 1 or self.frames_ahead < 1 or (self.feature_bytes or 0) < 0:
+            raise ValueError(
+                f"objects={self.objects}, frames_ahead={self.frames_ahead}, "
+                f"feature_bytes={self.feature_bytes}: objects and frames_ahead must be at least 1, "
+                "feature_bytes None or not negative."
+            )
+
+
+AUTOMATIC = Engine()
+
+
+def precision(device: torch.device) -> AbstractContextManager:
+    """bfloat16 where it is fast, which is on CUDA; float32 elsewhere."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def feature_budget(engine: Engine, device: torch.device) -> float:
+    """Bytes of a video's features that may stay on the device (see `Engine`)."""
+    if engine.feature_bytes is not None:
+        return engine.feature_bytes
+    if device.type != "cuda":
+        return float("inf")
+    free, _ = torch.cuda.mem_get_info(device)
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (free + cached) / 2
+
+
+class ObjectBatches:
+    """Runs a function over objects, as many at a time as fit memory."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.objects = engine.objects
+
+    def run(self, function: Callable[[slice], Output], count: int) -> list[Output]:
+        """The results of `function` for consecutive slices that cover `range(count)`.
+
+        When memory runs out the batch is halved, once and for all, and the same slice is tried
+        again; `function` must not have changed anything by then.
+
+        Raises:
+            torch.OutOfMemoryError: not even one object fits.
+        """
+        outputs: list[Output] = []
+        start = 0
+        while start < count:
+            size = min(self.objects, count - start)
+            try:
+                outputs.append(function(slice(start, start + size)))
+                start += size
+                continue
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+            # Outside the handler, which would keep the failed attempt's tensors alive.
+            self.objects = size // 2
+            logger.warning("out of memory with %d objects, going on with %d", size, self.objects)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return outputs
+
+
+class Background:
+    """A thread that calls functions one after the other; it may lag by at most `depth` calls.
+
+    What a call raises is raised by a later `call`, at the latest when the context ends.
+    """
+
+    def __init__(self, depth: int = 4) -> None:
+        self._depth = depth
+        self._thread = ThreadPoolExecutor(1)
+        self._calls: deque[Future] = deque()
+
+    def call(self, function: Callable[..., None], *arguments) -> None:
+        while len(self._calls) >= self._depth:
+            self._calls.popleft().result()
+        self._calls.append(self._thread.submit(function, *arguments))
+
+    def __enter__(self) -> "Background":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        self._thread.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            for call in self._calls:
+                call.result()

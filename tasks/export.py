@@ -1,0 +1,159 @@
+"""Export a run's predictions, or the tracks that it selects, for other tools.
+
+As COCO-style video instances (the JSON of YouTube-VIS), or as palette PNGs in a zip.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco
+
+from sola_model.metrics import RLE, empty_rle
+from tasks.parallel import Progress, each_video
+from tasks.predictions import (
+    EvaluatedVideo,
+    VideoPredictions,
+    evaluated_videos,
+    read_predictions,
+)
+from warehouse import Warehouse
+from warehouse.submissions import encode_mask, label_palette, replacing, write_zip
+
+WHAT = ("predictions", "tracks")
+FORMATS = ("coco", "png")
+LABELS = 255  # of a palette image
+
+Row = dict[str, Any]
+
+
+def export(
+    warehouse: str,
+    run: str | None,
+    dataset: str,
+    split: str,
+    what: str,
+    format: str,
+    out: Path,
+    workers: int | None,
+    progress: Progress,
+) -> int:
+    """Write `out`, a JSON file or a zip; returns the number of instances or images in it.
+
+    Instances are the predictions, one per expression, or the tracks that an expression selects,
+    with the highest of their alignment scores. Images show a selected track by its label, counted
+    from 1 in the order of track ids, where tracks overlap the one with the higher score: for each
+    expression, or for all tracks of a video together.
+
+    Raises ValueError for an unknown `what` or `format`, (WarehouseError) when predictions are
+    missing, and for images of more than 255 tracks.
+    """
+    for value, valid in ((what, WHAT), (format, FORMATS)):
+        if value not in valid:
+            raise ValueError(f"cannot export {value!r}; valid are: {', '.join(valid)}")
+    videos = evaluated_videos(Warehouse(warehouse), run, dataset, split)
+    function = partial(_instances if format == "coco" else _images, what)
+    by_video = each_video(function, videos, workers, "export", progress)
+    if format == "png":
+        return write_zip(out, (file for files in by_video for file in files))
+    return _write_coco(out, by_video)
+
+
+def _write_coco(out: Path, by_video: Iterable[tuple[Row, list[Row]]]) -> int:
+    """Number videos and instances from 1, and write them."""
+    videos: list[Row] = []
+    instances: list[Row] = []
+    for video, found in by_video:
+        videos.append({"id": len(videos) + 1, **video})
+        for instance in found:
+            instances.append({"id": len(instances) + 1, "video_id": len(videos), **instance})
+    categories = [{"id": 1, "name": "object", "supercategory": "object"}]
+    content = {"videos": videos, "annotations": instances, "categories": categories}
+    with replacing(out) as stream:
+        stream.write(json.dumps(content).encode())
+    return len(instances)
+
+
+def _instances(what: str, video: EvaluatedVideo) -> tuple[Row, list[Row]]:
+    """The video and its instances, without their numbers."""
+    predictions = read_predictions(video)
+    height, width = predictions.size
+    size = {"height": height, "width": width, "length": len(predictions.frames)}
+    files = [f"{predictions.video_id}/{frame}.jpg" for frame in predictions.frames]
+    instances = []
+    if what == "tracks":
+        for track_id, score in _best_scores(predictions).items():
+            chosen_by = [e for e, chosen in predictions.selected.items() if track_id in chosen]
+            identity = {"track_id": track_id, "expression_ids": chosen_by, "score": score}
+            instances.append(identity | _segmentations(predictions.tracks[track_id]) | size)
+    else:
+        for expression in predictions.expressions:
+            chosen = predictions.selected.get(expression.expression_id, {})
+            tracks = [predictions.tracks[track_id] for track_id in chosen]
+            masks = [coco.merge(list(masks)) for masks in zip(*tracks, strict=True)]
+            identity = {
+                "expression_id": expression.expression_id,
+                "expression": expression.text,
+                "score": max(chosen.values(), default=0.0),
+            }
+            empty = [empty_rle(height, width)] * len(predictions.frames)
+            instances.append(identity | _segmentations(masks or empty) | size)
+    return {"name": predictions.video_id, "file_names": files, **size}, instances
+
+
+def _segmentations(masks: Sequence[RLE]) -> Row:
+    """Per frame the mask, its pixels and its box x, y, width, height; null where it is empty."""
+    areas = [int(coco.area(rle)) for rle in masks]
+    visible = [rle if area else None for rle, area in zip(masks, areas, strict=True)]
+    return {
+        "category_id": 1,
+        "iscrowd": 0,
+        "segmentations": [rle and {**rle, "counts": _text(rle["counts"])} for rle in visible],
+        "areas": [area or None for area in areas],
+        "bboxes": [rle and coco.toBbox(rle).tolist() for rle in visible],
+    }
+
+
+def _text(counts: str | bytes) -> str:
+    return counts.decode() if isinstance(counts, bytes) else counts
+
+
+def _best_scores(predictions: VideoPredictions) -> dict[int, float]:
+    """The tracks that an expression selects, by id, with the highest of their scores."""
+    best: dict[int, float] = {}
+    for chosen in predictions.selected.values():
+        for track_id, score in chosen.items():
+            best[track_id] = max(score, best.get(track_id, 0.0))
+    return dict(sorted(best.items()))
+
+
+def _images(what: str, video: EvaluatedVideo) -> list[tuple[str, bytes]]:
+    predictions = read_predictions(video)
+    best = _best_scores(predictions)
+    if len(best) > LABELS:
+        raise ValueError(
+            f"video {predictions.video_id}: {len(best)} tracks are selected, but a palette image "
+            f"has {LABELS} labels; export as coco"
+        )
+    layers = {predictions.video_id: best}
+    if what == "predictions":
+        layers = {
+            f"{predictions.video_id}/{e.expression_id}": predictions.selected.get(
+                e.expression_id, {}
+            )
+            for e in predictions.expressions
+        }
+    labels = {track_id: label for label, track_id in enumerate(best, start=1)}
+    palette, files = label_palette(), []
+    for folder, chosen in layers.items():
+        lowest_first = sorted(chosen, key=chosen.__getitem__)
+        for t, frame in enumerate(predictions.frames):
+            labels_HW = np.zeros(predictions.size, np.uint8)
+            for track_id in lowest_first:
+                mask_HW = coco.decode(predictions.tracks[track_id][t])
+                labels_HW[mask_HW > 0] = labels[track_id]
+            files.append((f"{folder}/{frame}.png", encode_mask(labels_HW, palette)))
+    return files

@@ -1,0 +1,228 @@
+"""Score a submission, made by any method, against the ground truth of a split."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco
+
+from sola_model.metrics import (
+    RLE,
+    Score,
+    empty_rle,
+    j_and_f,
+    no_target_accuracy,
+    target_accuracy,
+)
+from sola_model.protocols import PROTOCOLS, davis_semi_supervised, davis_unsupervised
+from sola_model.runs import areas_of, pack, union
+from tasks.parallel import Progress, each_video
+from warehouse.annotations import VARIANTS, AnnotatedVideo, guess_protocol, read_annotations
+from warehouse.sources.base import VOID, Masks
+from warehouse.submissions import SubmissionError, list_masks, read_mask
+
+NAMED = 5  # files that a message names
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpressionScore:
+    """J, F and J&F of one expression, fractions; whether it has a target and a prediction."""
+
+    video_id: str
+    expression_id: str
+    j: float
+    f: float
+    jf: float
+    has_target: bool
+    predicted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmissionScores:
+    """What `sola score` reports; `unused` are PNG files that belong to no expression."""
+
+    protocol: str
+    expressions: tuple[ExpressionScore, ...]
+    unused: tuple[str, ...]
+
+    @property
+    def mean(self) -> Score:
+        """Plain means over expressions."""
+        return Score(*(fmean(getattr(e, name) for e in self.expressions) for name in Score._fields))
+
+    @property
+    def accuracies(self) -> tuple[float | None, float | None]:
+        """N-acc and T-acc (MeViS v2); None without expressions of the kind."""
+        has_target = [e.has_target for e in self.expressions]
+        predicted = [e.predicted for e in self.expressions]
+        return no_target_accuracy(has_target, predicted), target_accuracy(has_target, predicted)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report's machine-readable form; fractions."""
+        names = ("video_id", "expression_id", "j", "f", "jf")
+        rows = [asdict(expression) for expression in self.expressions]
+        return {
+            "mean": self.mean._asdict(),
+            "expressions": [{name: row[name] for name in names} for row in rows],
+        }
+
+
+def score_submission(
+    ground_truth: Path,
+    predictions: Path,
+    protocol: str | None,
+    workers: int | None,
+    progress: Progress,
+) -> SubmissionScores:
+    """Scores of every expression of a split; without a protocol, by that of the split's layout.
+
+    Every expression needs a mask for every annotated frame, as the benchmarks' servers demand: an
+    object that is nowhere has all-zero masks. `progress` is told of videos done.
+
+    Raises ValueError (SourceError, SubmissionError) when the ground truth is not sound, masks are
+    missing, do not decode or have another size.
+    """
+    protocol = protocol or guess_protocol(ground_truth)
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}; valid are: {', '.join(PROTOCOLS)}")
+    videos = read_annotations(ground_truth, protocol)
+    names = [_mask_names(video, protocol) for video in videos]
+    wanted = {name for of_video in names for name in of_video}
+    files = list_masks(predictions, {name.split("/")[0] for name in wanted})
+    missing = sorted(wanted - set(files))
+    if missing:
+        shown = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+        raise SubmissionError(
+            f"{predictions}: {len(missing)} of {len(wanted)} masks are missing: {shown}. Every "
+            "expression needs a PNG for every annotated frame, all 0 where there is nothing"
+        )
+    jobs = [
+        (video, {name: files[name] for name in of_video})
+        for video, of_video in zip(videos, names, strict=True)
+    ]
+    expressions: list[ExpressionScore] = []
+    function = partial(_score_video, protocol, predictions)
+    for scored in each_video(function, jobs, workers, "score", progress):
+        expressions += scored
+    unused = tuple(sorted(set(files) - wanted))
+    return SubmissionScores(protocol=protocol, expressions=tuple(expressions), unused=unused)
+
+
+def _is_davis(protocol: str) -> bool:
+    return protocol.startswith("davis")
+
+
+def _mask_names(video: AnnotatedVideo, protocol: str) -> list[str]:
+    """The masks that a submission has of a video."""
+    if _is_davis(protocol):
+        folders = [f"anno_{variant}/{video.video_id}" for variant in range(VARIANTS)]
+    else:
+        folders = [f"{video.video_id}/{expression_id}" for expression_id in video.expressions]
+    return [f"{folder}/{frame}.png" for folder in folders for frame in video.frames]
+
+
+def _score_video(
+    protocol: str, predictions: Path, job: tuple[AnnotatedVideo, Mapping[str, str]]
+) -> list[ExpressionScore]:
+    video, files = job
+    objects = video.read_masks()
+    sizes = [rle["size"] for masks in objects.values() for rle in masks if rle is not None]
+    reader = _MaskReader(predictions, files, tuple(sizes[0]) if sizes else None)
+    try:
+        if _is_davis(protocol):
+            return _score_davis(video, objects, reader, protocol)
+        return [
+            _score_expression(video, expression_id, objects, reader)
+            for expression_id in video.expressions
+        ]
+    except SubmissionError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"video {video.video_id}: {error}") from error
+
+
+class _MaskReader:
+    """The predicted masks of a video; without a size, that of the first one counts."""
+
+    def __init__(
+        self, predictions: Path, files: Mapping[str, str], size: tuple[int, int] | None
+    ) -> None:
+        self.predictions, self.files, self.size = predictions, files, size
+
+    def labels(self, name: str) -> np.ndarray:
+        """Pixel values (H, W)."""
+        labels_HW = read_mask(self.predictions, self.files[name])
+        self.size = self.size or labels_HW.shape
+        if labels_HW.shape != self.size:
+            raise SubmissionError(
+                f"{self.predictions / self.files[name]}: the mask is {_size(labels_HW.shape)}, "
+                f"but the ground truth is {_size(self.size)} (height x width). Resize the masks "
+                "to the size of the video's frames, by nearest neighbour"
+            )
+        return labels_HW
+
+    def empty(self) -> RLE:
+        return empty_rle(*self.size)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _encode(mask_HW: np.ndarray) -> RLE:
+    return coco.encode(np.asfortranarray(mask_HW, dtype=np.uint8))
+
+
+def _score_expression(
+    video: AnnotatedVideo, expression_id: str, objects: Mapping[str, Masks], reader: _MaskReader
+) -> ExpressionScore:
+    folder = f"{video.video_id}/{expression_id}"
+    labels = (reader.labels(f"{folder}/{frame}.png") for frame in video.frames)
+    prediction = pack([_encode(labels_HW != 0) for labels_HW in labels])
+    targets = [_filled(objects[name], reader) for name in video.expressions[expression_id]]
+    target = union([[reader.empty()] * len(video.frames), *targets])
+    return ExpressionScore(
+        video_id=video.video_id,
+        expression_id=expression_id,
+        **j_and_f(target, prediction)._asdict(),
+        has_target=bool(areas_of(target).any()),
+        predicted=bool(areas_of(prediction).any()),
+    )
+
+
+def _filled(masks: Masks, reader: _MaskReader) -> list[RLE]:
+    return [reader.empty() if rle is None else rle for rle in masks]
+
+
+def _score_davis(
+    video: AnnotatedVideo, objects: Mapping[str, Masks], reader: _MaskReader, protocol: str
+) -> list[ExpressionScore]:
+    """Each of the four variants is a labelling of its own; expression id = 4 * object + variant."""
+    absent: Masks = [None] * len(video.frames)
+    names = [video.expressions[expression_id][0] for expression_id in video.expressions][::VARIANTS]
+    truths = [_filled(objects.get(name, absent), reader) for name in names]
+    void = _filled(objects[VOID], reader) if VOID in objects else None
+    score = davis_unsupervised if protocol == "davis" else davis_semi_supervised
+    found = []
+    for variant in range(VARIANTS):
+        folder = f"anno_{variant}/{video.video_id}"
+        labels_THW = np.stack([reader.labels(f"{folder}/{frame}.png") for frame in video.frames])
+        proposals = [
+            [_encode(labels_HW == label) for labels_HW in labels_THW]
+            for label in range(1, int(labels_THW.max()) + 1)
+        ]
+        for n, scored in enumerate(score(truths, proposals, void)):
+            found.append(
+                ExpressionScore(
+                    video_id=video.video_id,
+                    expression_id=str(VARIANTS * n + variant),
+                    **scored._asdict(),
+                    has_target=True,
+                    predicted=bool(labels_THW.any()),
+                )
+            )
+    return sorted(found, key=lambda scored: int(scored.expression_id))

@@ -1,0 +1,196 @@
+"""The training data of a run as memory-mapped files, made once from the warehouse.
+
+One sequential pass reads tokens, labels and expressions and writes them, float16, behind one
+another; from then on nothing is read but these files, page by page as training touches them. A
+set's folder is named by what it holds, so other runs, seeds and ablations find it; it may be
+deleted at any time.
+
+    tokens.f16   (tracks * frames, D) of all videos      labels.u1   (expressions * tracks)
+    text.f16     (words, C) of all distinct texts        index.json  what lies where
+
+Axes as in `sola_model.training_data`.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sola_model.background import training_foreground
+from sola_model.recipes import Recipe
+from sola_model.text import text_encoder_identity
+from sola_model.text_cache import CachedTextEncoder
+from sola_model.training_data import TrainingVideo
+from tasks.tables import read_expressions, read_track_features
+from warehouse import Commit, Key, Warehouse, fingerprint
+
+VERSION = 1  # raise it when the same rows give other files
+TEXTS_AT_ONCE = 256  # encoded and written; bounds memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """Videos in the order of `keys`; `tracks` are the ids of the tracks that each one has here."""
+
+    keys: list[Key]
+    videos: list[TrainingVideo]
+    tracks: list[list[int]]
+
+
+def video_contents(store: Warehouse, keys: Sequence[Key]) -> list[str]:
+    """What names each video's expressions, tracks and labels in identities."""
+    tables = {"ingest": ["expressions"], "precompute": ["tokens", "masks"],
+              "label": ["pseudo_labels"]}  # fmt: skip
+    commits = {stage: store.current(stage) for stage in tables}
+    return [
+        fingerprint(
+            video=(key.dataset, key.split, key.video_id),
+            files=[commits[s][key].files[t].sha256 for s, names in tables.items() for t in names],
+        )
+        for key in keys
+    ]
+
+
+def training_set(
+    store: Warehouse, keys: Sequence[Key], recipe: Recipe, cache: Path, *, inference: bool
+) -> TrainingSet:
+    """The set of labelled videos, from `cache` or written there now, whole or not at all.
+
+    `inference`: leave out the tracks of ground-truth masks, which are for training only. The
+    recipe's `background_in_training` is for the other sets.
+
+    Raises ValueError for tokens that are not finite and for texts the encoder does not take.
+    """
+    keys = list(keys)
+    name = fingerprint(
+        contents=video_contents(store, keys),
+        token_features=recipe.token_features,
+        text_encoder=text_encoder_identity(recipe.text_encoder),
+        inference=inference,
+        background=inference or recipe.background_in_training,
+        version=VERSION,
+    )
+    folder = cache / name
+    if not folder.is_dir():
+        _write(store, keys, recipe, folder, inference)
+    return _read(keys, folder)
+
+
+def _write(
+    store: Warehouse, keys: list[Key], recipe: Recipe, folder: Path, inference: bool
+) -> None:
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    partial.mkdir(parents=True)
+    try:
+        texts, videos, token_dim = _write_videos(store, keys, recipe, partial, inference)
+        encoder = CachedTextEncoder(recipe.text_encoder, store.work_folder() / "cache" / "text")
+        words, text_dim = _write_texts(encoder, texts, partial / "text.f16")
+        index = {"videos": videos, "words": words, "token_dim": token_dim, "text_dim": text_dim}
+        (partial / "index.json").write_text(json.dumps(index))
+        for file in partial.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first, with the same content
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_videos(
+    store: Warehouse, keys: list[Key], recipe: Recipe, folder: Path, inference: bool
+) -> tuple[list[str], list[dict], int]:
+    """Distinct texts, the index of each video, and the token width D."""
+    ingested, precomputed = store.current("ingest"), store.current("precompute")
+    labelled = store.current("label")
+    text_index: dict[str, int] = {}
+    videos, width = [], recipe.selector.token_dim
+    with (folder / "tokens.f16").open("wb") as tokens, (folder / "labels.u1").open("wb") as labels:
+        for key in keys:
+            expressions = read_expressions(store, ingested[key])
+            features_NTD = read_track_features(store, precomputed[key], recipe.token_features)
+            table = store.read("pseudo_labels", [labelled[key]])
+            labels_EN = table["label"].to_numpy().reshape(len(expressions), len(features_NTD))
+            kept = _tracks(store, precomputed[key], inference)
+            if not (inference or recipe.background_in_training):
+                foreground_N = training_foreground(labels_EN)
+                kept = [n for n in kept if foreground_N[n]]
+            features_NTD, labels_EN = features_NTD[kept], labels_EN[:, kept]
+            stored_NTD = features_NTD.astype(np.float16)
+            if not np.isfinite(stored_NTD).all():
+                raise ValueError(
+                    f"The object tokens of {key.dataset}/{key.split}/{key.video_id} contain NaN, "
+                    "infinity or numbers beyond float16. Delete its tokens file and run `sola "
+                    "precompute` again, with SAM2 in float32 if it comes back."
+                )
+            if len(kept):
+                width = features_NTD.shape[2]
+            tokens.write(stored_NTD.tobytes())
+            labels.write(labels_EN.astype(np.uint8).tobytes())
+            videos.append(
+                {
+                    "video": f"{key.dataset}/{key.split}/{key.video_id}",
+                    "tracks": kept,
+                    "frames": features_NTD.shape[1],
+                    "texts": [text_index.setdefault(e.text, len(text_index)) for e in expressions],
+                }
+            )
+    return list(text_index), videos, width
+
+
+def _tracks(store: Warehouse, precomputed: Commit, inference: bool) -> list[int]:
+    """The ids of a video's tracks, from 0; at inference without those of ground-truth masks."""
+    prompts = store.read("prompts", [precomputed]).to_pylist()
+    tracked = [p for p in prompts if p["fate"] == "tracked"]
+    return sorted(p["track_id"] for p in tracked if not (inference and p["source"] == "mask"))
+
+
+def _write_texts(encoder: CachedTextEncoder, texts: list[str], path: Path) -> tuple[list[int], int]:
+    """The number of words of each text, and the width C."""
+    if not texts:
+        path.touch()
+        return [], 0
+    words = []
+    with path.open("wb") as file:
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            for text_WC in encoder.encode(texts[start : start + TEXTS_AT_ONCE]):
+                words.append(len(text_WC))
+                file.write(text_WC.numpy().astype(np.float16).tobytes())
+    return words, text_WC.shape[1]
+
+
+def _read(keys: list[Key], folder: Path) -> TrainingSet:
+    index = json.loads((folder / "index.json").read_bytes())
+    tokens_KD = _mapped(folder / "tokens.f16", np.float16, index["token_dim"])
+    text_KC = _mapped(folder / "text.f16", np.float16, index["text_dim"])
+    labels_K1 = _mapped(folder / "labels.u1", np.uint8, 1)
+    texts = text_KC.split(index["words"])
+    videos = []
+    token, label = 0, 0
+    for video in index["videos"]:
+        N, T, E = len(video["tracks"]), video["frames"], len(video["texts"])
+        videos.append(
+            TrainingVideo(
+                video_id=video["video"],
+                tokens_NTD=tokens_KD[token : token + N * T].view(N, T, index["token_dim"]),
+                texts=[texts[t] for t in video["texts"]],
+                labels_EN=labels_K1[label : label + E * N].view(E, N),
+            )
+        )
+        token, label = token + N * T, label + E * N
+    return TrainingSet(keys=keys, videos=videos, tracks=[v["tracks"] for v in index["videos"]])
+
+
+def _mapped(path: Path, kind: type, width: int) -> torch.Tensor:
+    """A file's numbers as rows, read when they are touched. Copy on write: the file stays."""
+    if not path.stat().st_size:
+        return torch.from_numpy(np.empty((0, width), kind))
+    return torch.from_numpy(np.memmap(path, kind, mode="c").reshape(-1, width))

@@ -1,0 +1,114 @@
+"""Garbage collection: what no reader takes any more, and nobody is about to publish, is removed.
+
+A thing goes when it has been of no use for longer than a grace period, by the clock that dates
+the files: so long readers that are open stay whole, and so long a publish has from its first file
+to its record. (One that takes longer notices that its files are gone, and writes them again.)
+Records go before the files they name, so that a kill leaves less garbage than before, and no more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from warehouse.commit_log import is_pack
+from warehouse.commits import STAGES, Record
+from warehouse.schemas import WarehouseError
+from warehouse.storage import StoredFile
+from warehouse.store import Warehouse
+
+FOLDERS = ("data", "commits", "selectors", "checkpoints")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garbage:
+    """Files that may go; `weights` are selectors and checkpoints."""
+
+    records: list[StoredFile] = field(default_factory=list)
+    data: list[StoredFile] = field(default_factory=list)
+    weights: list[StoredFile] = field(default_factory=list)
+    temporary: list[StoredFile] = field(default_factory=list)
+
+    @property
+    def files(self) -> list[StoredFile]:
+        return [*self.records, *self.data, *self.weights, *self.temporary]
+
+
+def collect_garbage(store: Warehouse, older_than: float) -> Garbage:
+    """Remove what has been of no use for `older_than` seconds; says what was removed.
+
+    Raises WarehouseError when a commit record is damaged: what it names is then not known.
+    """
+    garbage = find_garbage(store, older_than)
+    for some in (garbage.records, [*garbage.data, *garbage.weights, *garbage.temporary]):
+        list(store.storage.each(lambda file: store.storage.delete(file.path), some))
+    return garbage
+
+
+def find_garbage(store: Warehouse, older_than: float) -> Garbage:
+    """What `collect_garbage` would remove now."""
+    if older_than < 0:
+        raise WarehouseError(f"older_than is {older_than}; give 0 or more seconds.")
+    settled = store.storage.now() - older_than
+    # Listed before the records are read: a file that none of them names is not one of theirs.
+    files = [file for folder in FOLDERS for file in store.storage.files(folder)]
+    files += store.storage.files("", recursive=False)
+    if unknown := {f.path.split("/")[1] for f in files if f.path.startswith("commits/")} - {
+        *STAGES
+    }:
+        raise WarehouseError(
+            f"{store.url} has commits of {', '.join(sorted(unknown))}, which this version does not "
+            "know. Collect garbage with the version that wrote them."
+        )
+    old = {file.path: file for file in files if file.modified <= settled}
+    garbage, named, runs = Garbage(), set(), set()
+    for stage in STAGES:
+        kept, useless = _sort_records(store, stage, old)
+        garbage.records.extend(old[path] for path in sorted(useless))
+        for commit in store.log.load(kept):
+            named.update(commit.paths)
+            if stage == "train" and commit.status == "done":
+                runs.add(commit.key.run_id)
+    for path, file in old.items():
+        folder, _, rest = path.partition("/")
+        if is_temporary(path):
+            garbage.temporary.append(file)
+        elif folder == "data" and path.endswith(".parquet") and path not in named:
+            garbage.data.append(file)
+        elif (folder == "selectors" and rest.partition("/")[0] not in runs) or (
+            folder == "checkpoints" and rest.removesuffix(".pt") in runs
+        ):
+            garbage.weights.append(file)
+    return garbage
+
+
+def is_temporary(path: str) -> bool:
+    """Whether a file is one being written, or left by a kill while it was."""
+    return path.rpartition("/")[2].startswith(".") and path.endswith(".tmp")
+
+
+def _sort_records(
+    store: Warehouse, stage: str, old: Mapping[str, StoredFile]
+) -> tuple[list[Record], set[str]]:
+    """The records of a stage to keep, and the files of records that may go.
+
+    A record may go when a later one, itself old, has taken its place; a copy of a record, when an
+    old pack that is newer than the copy has it, too.
+    """
+    kept: list[Record] = []
+    places: set[str] = set()
+    needed: set[str] = set()
+    for records in store.log.by_slug(stage).values():
+        places.update(record.place for record in records)
+        settled = [record for record in records if record.place in old]
+        latest = settled[-1].order if settled else None
+        current = next((record.order for record in reversed(settled) if record.done), None)
+        for _, same in groupby(records, key=lambda record: record.order):
+            copies = list(same)
+            successor = current if copies[0].done else latest
+            if successor and copies[0].order < successor:
+                continue
+            packs = [copy for copy in copies if copy.place in old and is_pack(copy.place)]
+            newest = max(packs, key=lambda c: (old[c.place].modified, c.place), default=None)
+            kept.append(newest or copies[0])
+            needed.update([newest.place] if newest else [copy.place for copy in copies])
+    return kept, (places - needed) & set(old)

@@ -1,0 +1,124 @@
+"""Compaction: many small files become few, and readers notice nothing but the speed.
+
+The rows of a group of commits are copied to one file per table; then one pack of records, each
+the next version of a commit that is current, makes the copies the current ones in a single step.
+What was copied stays where it is, for `sola gc` to remove later. A new version ranks above its
+commit and below everything published after that, so a concurrent publish is never undone; of two
+concurrent compactions one wins, record by record, and the other's files are removed later.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from warehouse.commits import STAGES, Commit, Record, record_name
+from warehouse.data_files import merge_files
+from warehouse.store import Warehouse
+
+TARGET_BYTES = 128 << 20  # of the files that commits share; those below half of it are merged
+RECORD_FILES = 16  # when more files than these hold the records of a stage, one pack replaces them
+
+Unit = list[tuple[Record, Commit]]  # commits that have the same files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compacted:
+    """What compaction did: how many commits it moved, from and to how many data files."""
+
+    commits: int
+    files_before: int
+    files_after: int
+
+
+def compact(store: Warehouse, target_bytes: int = TARGET_BYTES) -> Compacted:
+    """Merge the small data files and the records of every stage. Safe at any time.
+
+    Commits whose files are gone are passed over. Raises WarehouseError for damaged files.
+    """
+    unique, moved, before, after = uuid.uuid4().hex[:16], 0, 0, 0
+    for stage in STAGES:
+        for units in _groups(store, stage, target_bytes):
+            group = [member for unit in units for member in unit]
+            try:
+                _merge(store, stage, group, unique)
+            except FileNotFoundError:  # superseded and collected meanwhile, or lost: see verify
+                continue
+            moved += len(group)
+            before += len({path for _, commit in group for path in commit.paths})
+            after += len(STAGES[stage])
+        _pack_records(store, stage)
+    return Compacted(commits=moved, files_before=before, files_after=after)
+
+
+def _groups(store: Warehouse, stage: str, target_bytes: int) -> Iterator[list[Unit]]:
+    """The units whose files are to become one per table, of a split each, in order of their keys.
+
+    A unit whose files are large enough stays as it is until half of the rows are superseded.
+    """
+    sizes = {
+        file.path: file.size
+        for table in STAGES[stage]
+        for file in store.storage.files(f"data/{table}")
+    }
+    units: dict[tuple[str, ...], Unit] = {}
+    for record, commit in store.current_records(stage):
+        if all(path in sizes for path in commit.paths):
+            units.setdefault(tuple(commit.paths), []).append((record, commit))
+
+    def split(unit: Unit) -> tuple[str, str]:
+        return unit[0][1].key.dataset, unit[0][1].key.split
+
+    def run_and_video(unit: Unit) -> tuple[str, str]:
+        return unit[0][1].key.run_id, unit[0][1].key.video_id
+
+    ordered = sorted(units.values(), key=lambda unit: (split(unit), run_and_video(unit)))
+    for _, same_split in groupby(ordered, key=split):
+        group: list[Unit] = []
+        size = 0.0
+        for unit in same_split:
+            live = _live(unit)
+            unit_size = live * sum(sizes[path] for path in unit[0][1].paths)
+            if unit_size >= target_bytes / 2 and live >= 0.5:
+                continue
+            if size + unit_size > target_bytes:
+                yield from _worthwhile(group)
+                group, size = [], 0.0
+            group.append(unit)
+            size += unit_size
+        yield from _worthwhile(group)
+
+
+def _worthwhile(group: list[Unit]) -> list[list[Unit]]:
+    return [group] if len(group) > 1 or any(_live(unit) < 1 for unit in group) else []
+
+
+def _live(unit: Unit) -> float:
+    """Which share of the rows in the unit's files is current."""
+    rows = sum(commit.rows for _, commit in unit)
+    return rows / (sum(file.file_rows for file in unit[0][1].files.values()) or 1) if rows else 1.0
+
+
+def _merge(store: Warehouse, stage: str, group: Unit, unique: str) -> None:
+    commits = [commit for _, commit in group]
+    merged = {
+        table: merge_files(
+            store.storage, table, commits[0].key, [commit.files[table] for commit in commits]
+        )
+        for table in STAGES[stage]
+    }
+    versions = {}
+    for index, (record, commit) in enumerate(group):
+        moved = replace(commit, files={table: files[index] for table, files in merged.items()})
+        versions[record_name(moved, record.version + 1, unique)] = moved
+    pack = store.log.append_pack(stage, versions)
+    if len(store.intact(versions.values())) < len(versions):  # collected: it took too long
+        store.storage.delete(pack)
+        raise FileNotFoundError(pack)
+
+
+def _pack_records(store: Warehouse, stage: str) -> None:
+    """One pack of all that readers take of a stage, when too many files hold it."""
+    readable = store.readable_records(stage)
+    if len({record.place for record, _ in readable}) > RECORD_FILES:
+        store.log.append_pack(stage, {record.name: commit for record, commit in readable})

@@ -1,0 +1,62 @@
+"""The files of an object store as DuckDB reads them: read-only, and never changing."""
+
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fsspec import AbstractFileSystem
+
+if TYPE_CHECKING:
+    from warehouse.storage import Storage
+
+
+class StorageFiles(AbstractFileSystem):
+    """An fsspec file system over a storage: `warehouse://<path in the warehouse>`."""
+
+    protocol = "warehouse"
+    cachable = False
+
+    def __init__(self, storage: "Storage") -> None:
+        super().__init__()
+        self._storage = storage
+        self._sizes: dict[str, int] = {}
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        path = self._strip_protocol(path)
+        if path not in self._sizes:
+            with self._storage.open(path) as file:
+                self._sizes[path] = file.size()
+        return {"name": path, "size": self._sizes[path], "type": "file"}
+
+    def modified(self, path: str) -> datetime:
+        return datetime.fromtimestamp(0, UTC)
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> "_File":
+        return _File(self._storage, path)
+
+
+class _File:
+    """A file to read. Each thread has a position of its own: DuckDB seeks and reads in several."""
+
+    def __init__(self, storage: "Storage", path: str) -> None:
+        self._storage = storage
+        self._file = storage.open(path)
+        self._at = threading.local()
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        base = (0, self.tell(), self._file.size())[whence]
+        self._at.position = base + position
+        return self._at.position
+
+    def tell(self) -> int:
+        return getattr(self._at, "position", 0)
+
+    def read(self, count: int = -1) -> bytes:
+        start = self.tell()
+        count = self._file.size() - start if count < 0 else count
+        content = self._storage.retrying(lambda: self._file.read_at(count, start))
+        self._at.position = start + len(content)
+        return content
+
+    def close(self) -> None:
+        self._file.close()
