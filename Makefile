@@ -22,6 +22,8 @@ lint: $(INSTALLED)  ## ruff
 
 bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.tracks
+	$(BIN)/python -m benchmarks.shared_tracks
+	$(BIN)/python -m benchmarks.memory
 
 up: $(INSTALLED)  ## Prefect's server, deployments, schedules and workers, on this machine
 	$(BIN)/python -m flows.services up

@@ -46,7 +46,7 @@ def show_outcomes(stage: str, store: Warehouse, outcomes: Mapping[Key, Outcome])
     partitions = {
         f"data/{table}/{key.dataset}/{key.split}" for key in outcomes for table in STAGES[stage]
     }
-    lines = [f"### {stage}: {made} videos made, {len(failed)} failed", "", f"in {store.root}:"]
+    lines = [f"### {stage}: {made} videos made, {len(failed)} failed", "", f"in {store.url}:"]
     lines += [f"- `{partition}`" for partition in sorted(partitions)]
     if failed:
         lines += ["", "| failed | error |", "|---|---|"]

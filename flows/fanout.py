@@ -114,7 +114,7 @@ def run_chunks(
                 try:
                     while queue or running:
                         while queue and len(running) < at_once:
-                            bound = arguments(str(store.root), queue[0], settings).arguments
+                            bound = arguments(store.url, queue[0], settings).arguments
                             running[runner.submit(task, dict(bound))] = queue.popleft()
                         future = next(as_completed(list(running)))
                         new = _outcomes(running[future], future)
@@ -172,8 +172,9 @@ def _failures(outcomes: Iterable[Outcome]) -> int:
 
 def _frame_counts(store: Warehouse, keys: Sequence[Key]) -> dict[Key, int]:
     """How many frames each video has: what its work is about proportional to."""
-    ingested = store.current("ingest")
-    commits = [ingested[replace(key, run_id="")] for key in keys]
+    videos = [replace(key, run_id="") for key in keys]
+    ingested = store.current("ingest", set(videos))
+    commits = [ingested[video] for video in videos]
     return dict(zip(keys, store.read("videos", commits)["frame_count"].to_pylist(), strict=True))
 
 

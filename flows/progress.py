@@ -38,6 +38,8 @@ def training_progress(epochs: int) -> Iterator[Callable[["TrainingProgress"], No
 
         def advance(now: "TrainingProgress") -> None:
             nonlocal done, validated
+            if now.metrics is None and now.expressions == now.total:
+                return  # the report of the last epoch follows
             if now.metrics is not None and now.metrics.validation_loss is not None:
                 validated = f", validation {now.metrics.validation_loss:.3f}"
                 if now.metrics.validation_jf is not None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from tasks.compare import Comparison, Difference, Pair
 from warehouse import TABLES, Warehouse
 from warehouse.queries import VIEWS, load_query, named_queries
+from warehouse.sources import PROTOCOL
 
 FORMATS = ("table", "csv", "json", "parquet")
 TABLE_ROWS = 60  # of a longer result the first and last are shown; the other formats have all
@@ -27,9 +28,6 @@ SUMMARY = {
     "all_tracks_jf": "all",
     "largest_track_jf": "largest",
     "random_track_jf": "random",
-    "n_acc": "N-acc",
-    "t_acc": "T-acc",
-    "challenge": "challenge",
 }
 TRIVIAL = {
     "all_tracks_jf": "all",
@@ -92,11 +90,20 @@ def print_status(warehouse: Path) -> int:
     for stage, dataset, split, video_id, error in failed:
         print(f"{stage} {dataset}/{split}/{video_id}: {error}")
     for stage, dataset, split in sorted({row[:3] for row in failed}):
-        command = "precompute" if stage == "ingest" else stage
+        command = "precompute" if stage in ("ingest", "detect", "box_tracks") else stage
         where = f"--warehouse {shlex.quote(str(warehouse))} --dataset {dataset} --split {split}"
         root = " --root DIR" if command == "precompute" else ""
         print(f"after mending the cause: sola {command} {where}{root}")
     return len(failed)
+
+
+def print_why(warehouse: Path, video_id: str, recipe: str, run: str | None) -> None:
+    """For each stage of a video whether it is up to date, and if not, what has changed."""
+    from sola_model.recipes import recipe_by_name
+    from tasks.why import why
+
+    for line in why(Warehouse(warehouse), video_id, recipe_by_name(recipe), run):
+        print(line)
 
 
 def print_evaluation(warehouse: Path, run_id: str, dataset: str, split: str) -> None:
@@ -113,9 +120,14 @@ def print_evaluation(warehouse: Path, run_id: str, dataset: str, split: str) -> 
     kind = "zero-shot, " if summary["zero_shot"] else ""
     _print(
         f"{run_id} on {dataset}/{split} in percent ({kind}trained on {summary['trained_on']})",
-        [header for name, header in SUMMARY.items() if summary[name] is not None],
-        [[summary[name] for name in SUMMARY if summary[name] is not None]],
+        list(SUMMARY.values()),
+        [[summary[name] for name in SUMMARY]],
     )
+    if summary["challenge"] is not None:
+        print(
+            f"N-acc {summary['n_acc']:.2f}, T-acc {summary['t_acc']:.2f}; mean of J&F and both "
+            f"(MeViS v2 challenge) {summary['challenge']:.2f}"
+        )
     print(
         f"lost in tracks {summary['lost_in_tracks']:.2f}, in selection "
         f"{summary['lost_in_selection']:.2f}; by groups of expressions: sola query scores_by_slice"
@@ -126,6 +138,12 @@ def print_evaluation(warehouse: Path, run_id: str, dataset: str, split: str) -> 
         f"best threshold on this split {tau:.2f}: J&F {jf:.2f}, an optimistic number; choose tau "
         "on one split and report another"
     )
+    if PROTOCOL.get(dataset) == "davis":
+        print(
+            "papers score this data set with the objects of each annotator merged: sola submit "
+            f"--dataset {dataset} --split {split} --run {run_id} --out FILE.zip, then sola score "
+            "--ground-truth DIR --predictions FILE.zip"
+        )
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -48,8 +48,8 @@ def train(
 
         return train_run(
             warehouse,
-            _splits(datasets, split),
-            _splits(datasets, validation),
+            splits_of(datasets, split),
+            splits_of(datasets, validation),
             settings,
             parent,
             everything,
@@ -57,7 +57,7 @@ def train(
         )
 
 
-def _splits(datasets: list[str], splits: str | list[str]) -> list[tuple[str, str]]:
+def splits_of(datasets: list[str], splits: str | list[str]) -> list[tuple[str, str]]:
     """Each data set with its split."""
     names = [splits] if isinstance(splits, str) else splits
     if len(names) == 1:

@@ -15,7 +15,6 @@ W text tokens, K targets of a row.
 """
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path

@@ -104,12 +104,12 @@ def detect(
     processor = GroundingDinoImageProcessor(size=size)
     for frame_index, image_HW3 in frames:
         pixels = processor(image_HW3, input_data_format="channels_last", return_tensors="pt")
-        outputs = _outputs(detector, pixels["pixel_values"], texts)
+        outputs = _scores_and_boxes(detector, pixels["pixel_values"], texts, image_HW3.shape[:2])
         yield (
             frame_index,
             [
-                _detections(detector, logits_QW, boxes_Q4, ids, image_HW3.shape[:2], settings)
-                for (logits_QW, boxes_Q4), ids in zip(outputs, token_ids, strict=True)
+                _detections(detector, scores_QW, boxes_Q4, ids, settings)
+                for (scores_QW, boxes_Q4), ids in zip(outputs, token_ids, strict=True)
             ],
         )
 
@@ -126,48 +126,49 @@ def normal_caption(text: str) -> str:
 
 
 @torch.no_grad()
-def _outputs(
-    detector: Detector, pixels_13HW: Tensor, texts: list[str]
+def _scores_and_boxes(
+    detector: Detector, pixels_13HW: Tensor, texts: list[str], size: tuple[int, int]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Logits (Q, W) and boxes (Q, 4) of each caption, on the CPU."""
+    """Scores (Q, W or more) and corners (Q, 4) in pixels of each caption, on the CPU."""
     positions = detector.encode(pixels_13HW.to(detector.device))
     batch = max(1, POSITIONS // positions)
     found = []
     for start in range(0, len(texts), batch):
         logits_EQW, boxes_EQ4 = detector.find(texts[start : start + batch])
-        found += zip(logits_EQW.cpu(), boxes_EQ4.cpu(), strict=True)
+        corners_EQ4 = box_convert(boxes_EQ4.cpu(), "cxcywh", "xyxy")
+        corners_EQ4 = corners_EQ4 * torch.tensor([size[1], size[0]] * 2)
+        scores_EQW = logits_EQW.sigmoid().cpu()
+        found += zip(scores_EQW, clip_boxes_to_image(corners_EQ4, size), strict=True)
     return found
 
 
 def _detections(
     detector: Detector,
-    logits_QW: Tensor,
+    scores_QW: Tensor,
     boxes_Q4: Tensor,
     ids: list[int],
-    size: tuple[int, int],
     settings: DetectorSettings,
 ) -> list[Detection]:
-    height, width = size
-    boxes_Q4 = box_convert(boxes_Q4, "cxcywh", "xyxy") * torch.tensor([width, height] * 2)
-    boxes_Q4 = clip_boxes_to_image(boxes_Q4, size)
-    inside_Q = (boxes_Q4[:, 2:] > boxes_Q4[:, :2]).all(1)
-    scores_QW = logits_QW[:, : len(ids)].sigmoid()
+    scores_QW = scores_QW[:, : len(ids)]
     best_Q = scores_QW.amax(1)
-    found = []
-    for q in best_Q.argsort(descending=True, stable=True).tolist():
-        if best_Q[q] <= settings.box_threshold or not inside_Q[q]:
-            continue
-        # As in `transformers`, the first token never belongs to a phrase.
-        named = [i for w, i in enumerate(ids) if w and scores_QW[q, w] > settings.text_threshold]
-        found.append(
-            Detection(
-                xyxy=tuple(boxes_Q4[q].tolist()),
-                score=best_Q[q].item(),
-                phrase=detector.tokenizer.decode(named),
-                token_scores=tuple(scores_QW[q].tolist()),
-            )
-        )
-    return found
+    inside_Q = (boxes_Q4[:, 2:] > boxes_Q4[:, :2]).all(1)
+    order = best_Q.argsort(descending=True, stable=True)
+    kept = order[(best_Q > settings.box_threshold)[order] & inside_Q[order]]
+    token_scores = scores_QW[kept].tolist()
+    # As in `transformers`, the first token never belongs to a phrase.
+    named = [
+        [
+            i
+            for i, score in list(zip(ids, scores, strict=True))[1:]
+            if score > settings.text_threshold
+        ]
+        for scores in token_scores
+    ]
+    columns = (boxes_Q4[kept].tolist(), token_scores, detector.tokenizer.batch_decode(named))
+    return [
+        Detection(xyxy=tuple(corners), score=max(scores), phrase=phrase, token_scores=tuple(scores))
+        for corners, scores, phrase in zip(*columns, strict=True)
+    ]
 
 
 def load_detector(name_or_path: str | Path, device: str = "cpu") -> Detector:
@@ -238,5 +239,7 @@ class GroundingDino:
         """See `Detector`."""
         tokens = self.tokenizer(captions, padding=True, return_tensors="pt").to(self.device)
         pixels = self._pixels.expand(len(captions), -1, -1, -1)
+        for embed in (self.model.model.encoder_output_class_embed, *self.model.class_embed):
+            embed.max_text_len = tokens["input_ids"].shape[1]  # beyond, all logits are -inf
         output = self.model(pixel_values=pixels, **tokens)
         return output.logits, output.pred_boxes

@@ -22,9 +22,9 @@ def make_lean(model: nn.Module) -> "SharedBackbone":
     model.model.backbone = backbone
     for layer in model.model.encoder.layers:
         layer.fusion_layer.attn = LeanFusion(layer.fusion_layer.attn)
-        layer.deformable_layer.self_attn.attn = LeanSampling()
+        layer.deformable_layer.self_attn = LeanDeformableAttention(layer.deformable_layer.self_attn)
     for layer in model.model.decoder.layers:
-        layer.encoder_attn.attn = LeanSampling()
+        layer.encoder_attn = LeanDeformableAttention(layer.encoder_attn)
     return backbone
 
 
@@ -105,38 +105,52 @@ class LeanFusion(nn.Module):
         return (vision_RND, None), (text_RWD, None)
 
 
-class LeanSampling(nn.Module):
-    """As `MultiScaleDeformableAttention`, summing level by level instead of all samples at the end."""
+class LeanDeformableAttention(nn.Module):
+    """As `GroundingDinoMultiscaleDeformableAttention` for images without padding, to rounding.
+
+    Queries come last in memory, which softmax and sums are quicker with, and samples are summed
+    level by level.
+    """
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
 
     def forward(
         self,
-        value: Tensor,
-        value_spatial_shapes: Tensor,
-        value_spatial_shapes_list: list[tuple[int, int]],
-        level_start_index: Tensor,
-        sampling_locations: Tensor,
-        attention_weights: Tensor,
-        im2col_step: int,
-    ) -> Tensor:
-        """Weighted samples (R, Q, h * e) of `value` (R, N, h, e).
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        position_embeddings: Tensor,
+        reference_points: Tensor,
+        spatial_shapes: Tensor,
+        spatial_shapes_list: list[tuple[int, int]],
+        **ignored: object,
+    ) -> tuple[Tensor, None]:
+        """The attended features (R, Q, D) of `hidden_states` (R, Q, D).
 
-        `sampling_locations` (R, Q, h, L, P, 2) are x, y in 0..1, `attention_weights` (R, Q, h, L,
-        P); the levels' sizes come as a list. The other arguments are those of a CUDA kernel.
+        `encoder_hidden_states` (R, N, D) are sampled around `reference_points` (R, Q, L, 2 or 4):
+        x, y and perhaps width, height, 0..1. `spatial_shapes` are the levels' (height, width).
         """
-        rows, _, heads, channels = value.shape
-        queries = sampling_locations.shape[1]
-        grid = (
-            (2 * sampling_locations - 1).permute(3, 0, 2, 4, 1, 5).flatten(1, 2)
-        )  # L, Rh, P, Q, 2
-        weights = attention_weights.permute(3, 0, 2, 4, 1).flatten(1, 2)[
-            :, :, None
-        ]  # L, Rh, 1, P, Q
-        sizes = value_spatial_shapes_list
-        levels = value.permute(0, 2, 3, 1).flatten(0, 1).split([h * w for h, w in sizes], dim=2)
-        output = value.new_zeros(rows * heads, channels, queries)
-        for level, size in enumerate(sizes):
-            sampled = F.grid_sample(
-                levels[level].unflatten(2, size), grid[level], align_corners=False
-            )
-            output += (sampled * weights[level]).sum(2)
-        return output.unflatten(0, (rows, heads)).flatten(1, 2).transpose(1, 2).contiguous()
+        own, heads, points = self.attention, self.attention.n_heads, self.attention.n_points
+        queries_RQD = hidden_states + position_embeddings
+        offsets = own.sampling_offsets(queries_RQD).unflatten(2, (heads, -1, points, 2))
+        offsets_RhLPQ2 = offsets.permute(0, 2, 3, 4, 1, 5).contiguous()
+        around = reference_points.transpose(1, 2)[:, None, :, None]
+        if reference_points.shape[-1] == 2:
+            places_RhLPQ2 = around + offsets_RhLPQ2 / spatial_shapes.flip(1)[:, None, None]
+        else:
+            places_RhLPQ2 = around[..., :2] + offsets_RhLPQ2 * (around[..., 2:] * (0.5 / points))
+        grid_RhLPQ2 = 2 * places_RhLPQ2 - 1
+        logits_RhKQ = own.attention_weights(queries_RQD).transpose(1, 2).unflatten(1, (heads, -1))
+        weights_RhLPQ = logits_RhKQ.softmax(2).unflatten(2, (-1, points))
+
+        values_RDN = own.value_proj(encoder_hidden_states).transpose(1, 2)
+        values = values_RDN.split([height * width for height, width in spatial_shapes_list], dim=2)
+        attended = 0
+        for level, size in enumerate(spatial_shapes_list):
+            image = values[level].unflatten(1, (heads, -1)).flatten(0, 1).unflatten(2, size)
+            grid = grid_RhLPQ2[:, :, level].flatten(0, 1)
+            sampled = F.grid_sample(image, grid, align_corners=False)
+            attended += (sampled * weights_RhLPQ[:, :, level].flatten(0, 1)[:, None]).sum(2)
+        attended_RDQ = attended.view(len(hidden_states), -1, hidden_states.shape[1])
+        return own.output_proj(attended_RDQ.transpose(1, 2)), None

@@ -44,6 +44,8 @@ def learning_rate_schedule(
     """`config.schedule` over `steps`; a LambdaLR goes on after every step, the other by epoch."""
     if config.schedule == "plateau":
         return ReduceLROnPlateau(optimizer, factor=0.5, patience=5)
+    if config.schedule == "linear":
+        return LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     warm_up = math.ceil(WARM_UP * steps)
 
     def factor(step: int) -> float:

@@ -75,16 +75,16 @@ class Attention(nn.Module):
 class Real(NamedTuple):
     """What is not padding: the tracks and the time steps of each video, or of each expression.
 
-    anything_else: whether there is padding at all; without, the masks need not be applied.
+    is_padded: whether anything else is there; without, attention and norms need no masks.
     """
 
     tracks_BN: Tensor
     times_BT: Tensor
-    anything_else: bool
+    is_padded: bool
 
     def per_expression(self, video_E: Tensor) -> "Real":
         tracks_EN, times_ET = (per_expression(mask, video_E) for mask in self[:2])
-        return Real(tracks_EN, times_ET, self.anything_else)
+        return Real(tracks_EN, times_ET, self.is_padded)
 
 
 class AlignmentLayer(nn.Module):
@@ -119,7 +119,7 @@ class AlignmentLayer(nn.Module):
         """x_ENTC from x_BNTC, which is of videos (in the first layer) or of expressions."""
         B, N, T, _ = x_BNTC.shape
         mask_LN = mask_LT = mask_EL = None
-        if real.anything_else:
+        if real.is_padded:
             mask_LN = real.tracks_BN.repeat_interleave(T, dim=0)
             mask_LT = real.times_BT.repeat_interleave(N, dim=0)
             mask_BNT = real.tracks_BN[:, :, None] & real.times_BT[:, None, :]
@@ -189,7 +189,7 @@ class TrackSelector(nn.Module):
             return logits_EN[0], objects_ENC[0]
         if text_mask_EW is None:
             text_mask_EW = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
-        self._check(tokens_NTD, text, text_mask_EW)
+        self._check(tokens_NTD, text, text_mask_EW, token_axes=3)
         N, T, _ = tokens_NTD.shape
         E = len(text)
         if E == 0 or N == 0:
@@ -215,7 +215,7 @@ class TrackSelector(nn.Module):
 
         Raises ValueError as `forward` does.
         """
-        self._check(batch.tokens_VNTD, batch.text_EWC, batch.words_EW)
+        self._check(batch.tokens_VNTD, batch.text_EWC, batch.words_EW, token_axes=4)
         return self._score(batch)
 
     def _score(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -274,8 +274,16 @@ class TrackSelector(nn.Module):
         return logits_EN * real.tracks_BN, objects_ENC * real.tracks_BN[..., None]
 
     def fit_whitening(self, tokens_KD: Tensor) -> None:
-        """Set what decorrelates tokens from a sample of them: once, before training."""
+        """Set what decorrelates tokens from a sample of them: once, before training.
+
+        Raises ValueError for fewer than two tokens and for tokens that are not finite.
+        """
         assert self.config.whitening is not None
+        if len(tokens_KD) < 2 or not torch.isfinite(tokens_KD).all():
+            raise ValueError(
+                f"Whitening needs at least two finite object tokens; the {len(tokens_KD)} given "
+                "are too few, or contain NaN or infinity: compute them again."
+            )
         tokens_KD = tokens_KD.double()
         scale_D = tokens_KD.std(dim=0).clamp(min=1e-3)
         values_D, vectors_DD = torch.linalg.eigh(torch.cov((tokens_KD / scale_D).T))
@@ -289,9 +297,11 @@ class TrackSelector(nn.Module):
         angle = 2 * math.pi * time_T1 * matrix
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
-    def _check(self, tokens: Tensor, text_EWC: Tensor, words_EW: Tensor) -> None:
+    def _check(
+        self, tokens: Tensor, text_EWC: Tensor, words_EW: Tensor, *, token_axes: int
+    ) -> None:
         D, C = self.config.token_dim, self.config.text_dim
-        if tokens.ndim not in (3, 4) or tokens.shape[-2] == 0 or tokens.shape[-1] != D:
+        if tokens.ndim != token_axes or tokens.shape[-2] == 0 or tokens.shape[-1] != D:
             raise ValueError(
                 f"Object tokens have shape {tuple(tokens.shape)}; this selector takes "
                 f"([videos,] tracks, frames >= 1, {D}). Use the SAM2 model it was trained on "

@@ -28,6 +28,7 @@ from tasks.tables import (
     read_track_features,
     read_video,
     rows,
+    track_commits,
 )
 from tasks.worker import device
 from warehouse import Key, Warehouse, WarehouseError, fingerprint
@@ -46,7 +47,7 @@ def find_run(store: Warehouse, run_id: str | None) -> dict:
     if not chosen:
         runs = ", ".join(commit.key.run_id for commit in commits)
         raise WarehouseError(
-            f"there is no run {run_id or ''} in {store.root}. It has: "
+            f"there is no run {run_id or ''} in {store.url}. It has: "
             f"{runs or 'none yet; train one with `sola train`'}."
         )
     return store.read("runs", chosen).to_pylist()[0]
@@ -56,15 +57,20 @@ def wanted_scores(store: Warehouse, run: dict, dataset: str, split: str) -> dict
     """What the scores of each precomputed video depend on; `run` is a row of `runs`."""
     ingested = store.current("ingest", dataset=dataset, split=split)
     precomputed = store.current("precompute", dataset=dataset, split=split)
+    boxed = store.current("box_tracks", dataset=dataset, split=split)
     return {
         replace(key, run_id=run["run_id"]): fingerprint(
             run=run["run_id"],
-            tokens=commit.files["tokens"].sha256,
-            masks=commit.files["masks"].sha256,
+            tracks=[
+                commits[key].files[table].sha256
+                for commits in (precomputed, boxed)
+                if key in commits
+                for table in ("tokens", "masks")
+            ],
             annotations=annotations(ingested[key]),
             version=VERSION,
         )
-        for key, commit in precomputed.items()
+        for key in precomputed
     }
 
 
@@ -72,23 +78,24 @@ def wanted_scores(store: Warehouse, run: dict, dataset: str, split: str) -> dict
 def evaluate_videos(warehouse: str, wanted: dict[Key, str], run: dict) -> list[Outcome]:
     """Publish the predictions of each video and, where it is labelled, their scores."""
     store = Warehouse(warehouse)
-    ingested, precomputed = store.current("ingest"), store.current("precompute")
+    videos = [replace(key, run_id="") for key in wanted]
+    ingested = store.current("ingest", videos)
     config = json.loads(run["config"])
     tau, text_encoder = config["tau"], config["text_encoder"]
-    selector_path = str(store.root / run["weights"])
+    selector_path = str(store.local_copy(run["weights"]))
 
     def tables(key: Key) -> dict[str, pa.Table]:
-        sources, tracks = ingested[replace(key, run_id="")], precomputed[replace(key, run_id="")]
+        video = replace(key, run_id="")
+        sources, tracks = ingested[video], track_commits(store, video)
         expressions = read_expressions(store, sources)
         scores_EN = alignment_scores(
             _selector(selector_path, device()),
-            _text_encoder(text_encoder, str(store.root / "cache" / "text"), device()),
-            read_track_features(store, tracks, config["token_features"]),
+            _text_encoder(text_encoder, str(store.work_folder() / "cache" / "text"), device()),
+            read_track_features(store, *tracks, token_features=config["token_features"]),
             [expression.text for expression in expressions],
             read_candidates(
                 store,
                 tracks,
-                None,
                 [e.expression_id for e in expressions],
                 background=config["background_in_inference"],
             ),
@@ -99,7 +106,7 @@ def evaluate_videos(warehouse: str, wanted: dict[Key, str], run: dict) -> list[O
                 key,
                 read_video(store, sources),
                 expressions,
-                read_mask_tracks(store, tracks),
+                read_mask_tracks(store, *tracks),
                 read_objects(store, sources),
                 scores_EN,
                 tau,

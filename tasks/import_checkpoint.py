@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
@@ -31,8 +32,10 @@ def import_run(warehouse: str, checkpoint: str, recipe: Recipe, name: str | None
         recipe=asdict(recipe), weights=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
     )
     run_id = f"{name}-{identity[:8]}"
-    folder = store.root / "selectors" / run_id
-    save_selector(selector, folder)
+    weights = f"selectors/{run_id}/last"
+    with TemporaryDirectory() as folder:
+        save_selector(selector, Path(folder))
+        store.put_folder(weights, Path(folder))
     run = {
         "run_id": run_id,
         "parent": None,
@@ -44,7 +47,7 @@ def import_run(warehouse: str, checkpoint: str, recipe: Recipe, name: str | None
         "parameters": sum(p.numel() for p in selector.parameters()),
         "epochs": 0,
         "best_epoch": 0,
-        "weights": folder.relative_to(store.root).as_posix(),
+        "weights": weights,
         "train_videos": 0,
         "train_expressions": 0,
         "videos": [],

@@ -40,7 +40,7 @@ def annotations(ingested: Commit) -> list[str]:
 def label_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> list[Outcome]:
     """Compute and publish the pseudo-labels of each video."""
     store = Warehouse(warehouse)
-    ingested, precomputed = store.current("ingest"), store.current("precompute")
+    ingested, precomputed = store.current("ingest", wanted), store.current("precompute", wanted)
 
     def tables(key: Key) -> dict[str, pa.Table]:
         return {"pseudo_labels": _labels(store, key, ingested[key], precomputed[key], recipe)}

@@ -55,7 +55,7 @@ def wanted_tracks(
 def extract_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> list[Outcome]:
     """Extract and publish the grid tracks of each video, and those of its ground truth if asked."""
     store = Warehouse(warehouse)
-    ingested = store.current("ingest")
+    ingested = store.current("ingest", wanted)
     model, settings = _sam2(recipe.sam2, device()), recipe.extraction
 
     def tables(key: Key) -> dict[str, pa.Table]:
@@ -75,7 +75,7 @@ def wanted_box_tracks(store: Warehouse, wanted: dict[Key, str], recipe: Recipe) 
 
     Their ids go on from those of the video's other tracks, which may also cover a box.
     """
-    detected, precomputed = store.current("detect"), store.current("precompute")
+    detected, precomputed = store.current("detect", wanted), store.current("precompute", wanted)
     return {
         key: fingerprint(
             tracks=current,
@@ -93,8 +93,8 @@ def wanted_box_tracks(store: Warehouse, wanted: dict[Key, str], recipe: Recipe) 
 def extract_box_tracks(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> list[Outcome]:
     """Prompt SAM2 with the detected boxes of each video and publish the tracks."""
     store = Warehouse(warehouse)
-    ingested, detected = store.current("ingest"), store.current("detect")
-    precomputed = store.current("precompute")
+    ingested, detected = store.current("ingest", wanted), store.current("detect", wanted)
+    precomputed = store.current("precompute", wanted)
     model, settings = _sam2(recipe.sam2, device()), recipe.extraction
 
     def tables(key: Key) -> dict[str, pa.Table]:

@@ -18,7 +18,7 @@ class EvaluatedVideo:
 
     warehouse: str
     ingested: Commit
-    precomputed: Commit
+    tracks: tuple[Commit, ...]  # of the grid and, if there are any, of boxes
     evaluated: Commit
 
 
@@ -56,7 +56,7 @@ def evaluated_videos(
     run_id = find_run(store, run)["run_id"]
     where = {"dataset": dataset, "split": split}
     ingested = store.current("ingest", **where)
-    precomputed = store.current("precompute", **where)
+    tracks = [store.current(stage, **where) for stage in ("precompute", "box_tracks")]
     evaluated = store.current("evaluate", run_id=run_id, **where)
     known = {replace(key, run_id=run_id) for key in ingested}
     known |= {
@@ -66,20 +66,20 @@ def evaluated_videos(
     }
     missing = sorted(key.video_id for key in known - set(evaluated))
     if missing or not known:
-        what = f"{len(missing)} of {len(known)} videos have" if known else "no video has"
+        named = f" ({', '.join(missing[:5])}{', ...' if missing[5:] else ''})" if missing else ""
         raise WarehouseError(
-            f"{dataset}/{split}: {what} no predictions of run {run_id}"
-            f"{': ' if missing else ''}{', '.join(missing[:5])}. See `sola status`, then run "
+            f"{dataset}/{split}: {len(missing)} of {len(known)} videos have no predictions of run "
+            f"{run_id}{named}. See `sola status`, then run "
             f"`sola evaluate --dataset {dataset} --split {split} --run {run_id}`."
         )
     return [
         EvaluatedVideo(
-            warehouse=str(store.root),
-            ingested=ingested[replace(key, run_id="")],
-            precomputed=precomputed[replace(key, run_id="")],
+            warehouse=store.url,
+            ingested=ingested[video],
+            tracks=tuple(commits[video] for commits in tracks if video in commits),
             evaluated=commit,
         )
-        for key, commit in evaluated.items()
+        for video, commit in ((replace(key, run_id=""), c) for key, c in evaluated.items())
     ]
 
 
@@ -97,6 +97,6 @@ def read_predictions(video: EvaluatedVideo) -> VideoPredictions:
         frames=tuple(row["frames"]),
         size=(row["height"], row["width"]),
         expressions=tuple(read_expressions(store, video.ingested)),
-        tracks=read_mask_tracks(store, video.precomputed),
+        tracks=read_mask_tracks(store, *video.tracks),
         selected=selected,
     )

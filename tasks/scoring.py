@@ -15,8 +15,7 @@ from sola_model.runs import RLE, RunTrack, areas_of, pack, union
 from sola_model.selection import THRESHOLDS, largest_track, random_track
 from tasks.tables import Expression, rows
 from warehouse import TABLES, Key
-
-VOID = "void"  # the ground-truth object whose pixels do not count
+from warehouse.sources import VOID
 
 Tracks = tuple[int, ...]
 """Ids of the mask tracks whose union is a prediction, ascending."""

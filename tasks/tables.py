@@ -14,7 +14,7 @@ from sola_model.geometry import geometry
 from sola_model.metrics import RLE, empty_rle
 from sola_model.prompts import Box
 from sola_model.tracks import VideoTracks
-from warehouse import TABLES, Commit, Key, Warehouse
+from warehouse import TABLES, Commit, Key, Warehouse, WarehouseError, fingerprint
 from warehouse.masks import mask_columns, rles_from_table
 from warehouse.sources.base import SourceVideo
 
@@ -163,12 +163,12 @@ def read_tokens(store: Warehouse, *precomputed: Commit) -> np.ndarray:
     return flat.astype(np.float32).reshape(count, table.num_rows // count, -1)
 
 
-def read_track_features(store: Warehouse, precomputed: Commit, token_features: str) -> np.ndarray:
+def read_track_features(store: Warehouse, *precomputed: Commit, token_features: str) -> np.ndarray:
     """What a selector reads of a video's tracks (N, T, D): tokens, with geometry if asked for."""
-    tokens_NTD = read_tokens(store, precomputed)
+    tokens_NTD = read_tokens(store, *precomputed)
     if token_features == "pointer" or not len(tokens_NTD):
         return tokens_NTD
-    masks = store.read("masks", [precomputed]).sort_by(
+    masks = store.read("masks", precomputed).sort_by(
         [("track_id", "ascending"), ("frame_index", "ascending")]
     )
     boxes_NT4, areas_NT1 = (
@@ -184,8 +184,7 @@ def read_track_features(store: Warehouse, precomputed: Commit, token_features: s
 
 def read_candidates(
     store: Warehouse,
-    precomputed: Commit,
-    boxed: Commit | None,
+    tracks: Sequence[Commit],
     expression_ids: Sequence[str],
     *,
     background: bool = True,
@@ -193,18 +192,19 @@ def read_candidates(
     """Which tracks each expression may select (E, N), by track id, as inference does it.
 
     All grid tracks (the background, see sola_model/background.py) and those of the expression's
-    own boxes; never the tracks of ground-truth masks, which are for training only.
+    own boxes; never the tracks of ground-truth masks, which are for training only. `tracks` are
+    the commits that `track_commits` gives.
 
     Raises ValueError when without the background there are no tracks: the video has no boxes.
     """
-    if boxed is None and not background:
+    if len(tracks) == 1 and not background:
         raise ValueError(
             "background_in_inference=false leaves the grid's tracks out, and this split has no "
             "tracks of boxes. Precompute it with boxes of a detector, too."
         )
-    prompts = store.read("prompts", [precomputed, *([boxed] if boxed else [])]).to_pylist()
-    tracks = sum(prompt["fate"] == "tracked" for prompt in prompts)
-    candidates_EN = np.zeros((len(expression_ids), tracks), bool)
+    prompts = store.read("prompts", tracks).to_pylist()
+    count = sum(prompt["fate"] == "tracked" for prompt in prompts)
+    candidates_EN = np.zeros((len(expression_ids), count), bool)
     row = {expression_id: e for e, expression_id in enumerate(expression_ids)}
     for prompt in prompts:
         if prompt["source"] == "grid":
@@ -213,6 +213,25 @@ def read_candidates(
         elif prompt["expression_id"] in row and prompt["track_id"] is not None:
             candidates_EN[row[prompt["expression_id"]], prompt["track_id"]] = True
     return candidates_EN
+
+
+def track_commits(store: Warehouse, key: Key) -> tuple[Commit, ...]:
+    """Where a video's tracks are: those of the grid and, if it has any, those of its boxes.
+
+    Raises:
+        WarehouseError: the box tracks, whose ids go on from the others', were made beside others.
+    """
+    precomputed = store.current("precompute", [key])[key]
+    boxed = store.current("box_tracks", [key]).get(key)
+    if not boxed:
+        return (precomputed,)
+    beside = fingerprint(masks=precomputed.files["masks"].sha256).parts
+    if boxed.parts.get("masks") != beside["masks"]:
+        raise WarehouseError(
+            f"the box tracks of {key.video_id} were made beside other tracks than there are now: "
+            "run `sola precompute` again"
+        )
+    return precomputed, boxed
 
 
 def read_boxes(store: Warehouse, detected: Commit) -> list[Box]:

@@ -116,7 +116,9 @@ def _write_videos(
     with (folder / "tokens.f16").open("wb") as tokens, (folder / "labels.u1").open("wb") as labels:
         for key in keys:
             expressions = read_expressions(store, ingested[key])
-            features_NTD = read_track_features(store, precomputed[key], recipe.token_features)
+            features_NTD = read_track_features(
+                store, precomputed[key], token_features=recipe.token_features
+            )
             table = store.read("pseudo_labels", [labelled[key]])
             labels_EN = table["label"].to_numpy().reshape(len(expressions), len(features_NTD))
             kept = _tracks(store, precomputed[key], inference)

@@ -105,6 +105,7 @@ class CommitLog:
             status="failed" if files is None else "done",
             generation=1 + max((r.generation for r in self.of_key(stage, key)), default=0),
             created_at=datetime.now(UTC).isoformat(),
+            parts=getattr(fingerprint, "parts", {}),
             error=error,
             files=files or {},
         )

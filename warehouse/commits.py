@@ -76,6 +76,7 @@ class Commit:
     status: Literal["done", "failed"]
     generation: int
     created_at: str  # UTC, ISO 8601
+    parts: dict[str, str] = field(default_factory=dict)  # of the fingerprint
     error: str = ""
     files: dict[str, DataFile] = field(default_factory=dict)
 
@@ -152,16 +153,28 @@ def readable(records: list[Record]) -> list[Record]:
     return done if done == records[-1:] else [*done, records[-1]]
 
 
-def fingerprint(**parts: Any) -> str:
-    """20 hexadecimal digits that change when any part does (JSON values or dataclasses)."""
+class Fingerprint(str):
+    """20 hexadecimal digits that name what something was made from; `parts`: 12 for each part."""
+
+    parts: dict[str, str]
+
+
+def fingerprint(**parts: Any) -> Fingerprint:
+    """A fingerprint that changes when any part does (JSON values or dataclasses)."""
+    made = Fingerprint(_digest(parts)[:20])
+    made.parts = {name: _digest(part)[:12] for name, part in parts.items()}
+    return made
+
+
+def _digest(value: Any) -> str:
     try:
-        text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=_plain)
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
     except TypeError as error:
         raise WarehouseError(
-            f"Cannot fingerprint {', '.join(parts)}: {error}. Pass strings, numbers, lists, dicts "
-            "or dataclasses."
+            f"Cannot fingerprint {value!r}: {error}. Pass strings, numbers, lists, dicts or "
+            "dataclasses."
         ) from error
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def tables_of(stage: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The commands that run a flow."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,16 +21,21 @@ from flows.commands.common import (
 def demo(
     warehouse: WarehousePath = Path("demo-warehouse"),
     workers: Workers = None,
+    size: Annotated[
+        Literal["small", "large"], typer.Option(help="400 clips, or 1500 for a better selector.")
+    ] = "small",
 ) -> None:
     """The whole method on embedded data and models, from scratch.
 
     Example: `sola demo`
     """
+    from flows.demo import SIZES
     from flows.demo import demo as flow
     from flows.report import print_demo_report
 
     with running():
-        run_id = flow(str(warehouse), workers=workers)
+        recipe, videos = SIZES[size]
+        run_id = flow(str(warehouse), videos, workers, recipe)
         print_demo_report(warehouse, run_id)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import HERE, WarehousePath, explained, finish
+from flows.commands.common import HERE, RecipeName, WarehousePath, explained, finish
 
 
 def query(
@@ -27,12 +27,22 @@ def query(
             write_result(warehouse, sql, format, out)
 
 
-def status(warehouse: WarehousePath = HERE) -> None:
+def status(
+    warehouse: WarehousePath = HERE,
+    why: Annotated[
+        str | None, typer.Option(help="Video id: what of it is stale, and what has changed.")
+    ] = None,
+    recipe: RecipeName = "release",
+    run: Annotated[str | None, typer.Option(help="Run id, with --why; default: newest.")] = None,
+) -> None:
     """What is done and what failed, by stage and split, and the command that mends it.
 
     Example: `sola status --warehouse demo-warehouse`
     """
-    from flows.report import print_status
+    from flows.report import print_status, print_why
 
     with explained():
-        finish(print_status(warehouse))
+        if why:
+            print_why(warehouse, why, recipe, run)
+        else:
+            finish(print_status(warehouse))

@@ -15,9 +15,13 @@ from sola_model.metrics import (
     boundary_accuracy,
     empty_rle,
     j_and_f,
+    j_and_f_many,
+    no_target_accuracy,
     region_similarity,
+    target_accuracy,
     track_overlaps,
 )
+from sola_model.runs import pack
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "masks.json"
 VIDEOS = json.loads(GOLDEN.read_text())["videos"]
@@ -118,9 +122,13 @@ def masks(draw: st.DrawFn, size: tuple[int, int]) -> BoolMask:
     return mask_HW
 
 
-# A radius of 1, 2 and 3 pixels; odd sizes; frames of one pixel, one row and one column.
-sizes = st.sampled_from([(1, 1), (1, 9), (7, 1), (2, 3), (13, 8), (21, 30), (5, 131), (240, 21)])
+# A radius of 1, 2, 3 and 6 pixels; odd sizes; frames of one pixel, one row and one column; columns
+# of whole 64-bit words.
+sizes = st.sampled_from(
+    [(1, 1), (1, 9), (7, 1), (2, 3), (13, 8), (21, 30), (5, 131), (240, 21), (64, 9), (700, 2)]
+)
 mask_pairs = sizes.flatmap(lambda size: st.tuples(masks(size), masks(size)))
+mask_triples = sizes.flatmap(lambda size: st.tuples(masks(size), masks(size), masks(size)))
 
 
 @given(mask_pairs)
@@ -132,6 +140,26 @@ def test_equals_the_plain_reference(pair: tuple[BoolMask, BoolMask]) -> None:
     assert boundary_accuracy(truth, mask)[0] == pytest.approx(plain_f(*pair), abs=1e-12)
     overlaps = track_overlaps([mask], [truth])
     assert overlaps.miou_NO[0, 0] == np.float32(plain_j(*pair))
+
+
+@given(mask_triples)
+@settings(max_examples=60, deadline=None)
+def test_void_pixels_are_in_no_mask(triple: tuple[BoolMask, BoolMask, BoolMask]) -> None:
+    truth, mask, void = ([encode(mask_HW)] for mask_HW in triple)
+    counted = triple[0] & ~triple[2], triple[1] & ~triple[2]
+    assert region_similarity(truth, mask, void)[0] == plain_j(*counted)
+    assert boundary_accuracy(truth, mask, void)[0] == pytest.approx(plain_f(*counted), abs=1e-12)
+
+
+def test_many_predictions_score_as_each_alone() -> None:
+    rng = np.random.default_rng(3)
+    noise = [[encode(rng.random((70, 50)) < p) for p in (0, 0.01, 0.5, 1)] for _ in range(4)]
+    (target, *predictions), void = noise, [encode(rng.random((70, 50)) < 0.1)] * 4
+    for left_out in (None, void):
+        alone = [j_and_f(target, prediction, left_out) for prediction in predictions]
+        assert j_and_f_many(target, predictions, left_out) == alone
+        assert j_and_f_many(pack(target), [pack(p) for p in predictions], left_out) == alone
+    assert j_and_f_many(target, []) == []
 
 
 # Edge rules
@@ -159,6 +187,25 @@ def test_overlaps_of_empty_masks() -> None:
     assert overlaps.miou_NO[:, 0].tolist() == [0.75, 0.25]
     assert overlaps.precision_NO[:, 0].tolist() == [1.0, 0.25]
     assert overlaps.recall_NO[:, 0].tolist() == [0.75, 1.0]
+
+
+def test_overlaps_can_skip_frames_in_which_both_are_empty() -> None:
+    tracks = [[EMPTY] * 4, [SQUARE] * 4, [SQUARE, EMPTY, EMPTY, SQUARE]]
+    objects = [[EMPTY, EMPTY, EMPTY, SQUARE], [EMPTY] * 4]
+    overlaps = track_overlaps(tracks, objects, empty_frames="skip")
+    assert overlaps.miou_NO.tolist() == [[0, 0], [0.25, 0], [0.5, 0]]
+    assert overlaps.precision_NO.tolist() == [[1, 0], [0.25, 0], [0.5, 0]]
+    assert overlaps.recall_NO.tolist() == [[0, 0], [1, 1], [1, 1]]
+    assert overlaps.miou_NO.dtype == np.float32
+
+
+def test_accuracies_of_mevis_v2() -> None:
+    has_target = [True, True, True, False, False]
+    predicted = [True, True, False, False, True]
+    assert no_target_accuracy(has_target, predicted) == 1 / 2
+    assert target_accuracy(has_target, predicted) == 2 / 3
+    assert no_target_accuracy([True], [True]) is None
+    assert target_accuracy([False], [True]) is None
 
 
 def test_overlaps_without_tracks_or_objects() -> None:

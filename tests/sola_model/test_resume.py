@@ -22,7 +22,7 @@ def assert_same(ours, theirs):
         assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+@pytest.mark.parametrize("schedule", ["plateau", "linear", "cosine"])
 @pytest.mark.parametrize("step", [1, 4, 6, 7, 13])  # 6 steps and a report of each epoch
 def test_stopped_between_steps(tmp_path, schedule, step):
     recipe = with_training(schedule=schedule, epochs=3)

@@ -129,6 +129,9 @@ def test_schedules(tmp_path):
     rates = [m.learning_rate for m in metrics]
     assert rates == sorted(rates, reverse=True) and 0 < rates[-1] < 1e-5 and rates[0] > 8e-4
     assert metrics[0].validation_loss is None
+    linear = with_training(epochs=2, schedule="linear")  # 20 steps; the 10th and the 20th
+    metrics = train_selector(videos, [], linear, tmp_path / "linear.pt").metrics
+    assert [m.learning_rate for m in metrics] == pytest.approx([1e-3 * 11 / 20, 1e-3 / 20])
     frozen = with_training(epochs=9, learning_rate=1e-7)  # the loss never falls by much
     metrics = train_selector(videos, make_videos(1, 1), frozen, tmp_path / "plateau.pt").metrics
     assert [m.learning_rate for m in metrics] == [1e-7] * 7 + [5e-8] * 2
@@ -176,7 +179,7 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"schedule": "linear"}, {"epochs": 0}, {"expressions_per_step": 0}, {"videos_at_once": 0}],
+    [{"schedule": "stairs"}, {"epochs": 0}, {"expressions_per_step": 0}, {"videos_at_once": 0}],
 )
 def test_settings_without_meaning_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):

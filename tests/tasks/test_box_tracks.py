@@ -82,7 +82,7 @@ def test_expressions_select_from_the_grid_and_their_own_boxes(store, boxes, reci
     assert len(masks) == len(tracks)
 
     expressions = [e.expression_id for e in read_expressions(store, store.current("ingest")[KEY])]
-    candidates_EN = read_candidates(store, precomputed, boxed, expressions)
+    candidates_EN = read_candidates(store, (precomputed, boxed), expressions)
     for prompt in prompts:
         if prompt["track_id"] is None:
             continue
@@ -103,11 +103,11 @@ def test_expressions_select_from_the_grid_and_their_own_boxes(store, boxes, reci
         alone = sum(p["source"] == "box" for p in prompts)
         assert len(own) < alone
 
-    boxes_EN = read_candidates(store, precomputed, boxed, expressions, background=False)
+    boxes_EN = read_candidates(store, (precomputed, boxed), expressions, background=False)
     assert boxes_EN.any() and (boxes_EN <= candidates_EN).all()
     assert (boxes_EN.sum(axis=1) < candidates_EN.sum(axis=1)).all()
     with pytest.raises(ValueError, match="no tracks of boxes"):
-        read_candidates(store, precomputed, None, expressions, background=False)
+        read_candidates(store, (precomputed,), expressions, background=False)
 
 
 def test_ground_truth_gives_tracks_of_its_objects(store):

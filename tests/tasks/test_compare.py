@@ -1,10 +1,140 @@
-"""Two runs compared, and what the command prints of it."""
+"""Two runs compared, and what the commands print of their scores."""
 
 import json
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.report import print_evaluation
 from tasks.compare import compare_runs
-from tests.tasks.score_warehouse import ...
+from warehouse import TABLES, Key, Warehouse, WarehouseError
+
+VIDEOS, EXPRESSIONS = 6, 4
+TARGETS = {"0": ["1"], "1": ["1", "2"], "2": [], "3": ["2"]}
+
+
+def filled(table: str, records: list[dict]) -> pa.Table:
+    """Rows of `table`; columns not given are 0 or empty."""
+    zeros = {
+        field.name: []
+        if pa.types.is_list(field.type)
+        else pa.array(["0"]).cast(field.type)[0].as_py()
+        for field in TABLES[table]
+        if not field.nullable
+    }
+    return pa.Table.from_pylist([zeros | record for record in records], schema=TABLES[table])
+
+
+def jf(run: str, video: int, expression: int) -> float:
+    """Run b is 0.1 better than a on expression 1, 0.2 worse on expression 3 of video 0."""
+    base = 0.3 + 0.05 * video + 0.02 * expression
+    if run == "b" and expression == 1:
+        return base + 0.1
+    return base - 0.2 * (run == "b" and expression == 3 and video == 0)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = Warehouse.create(tmp_path_factory.mktemp("w"))
+    for run in ("a", "b", "elsewhere"):
+        record = {"run_id": run, "dataset": "mevis", "split": "train"}
+        tables = {"runs": [record], "training_metrics": []}
+        store.publish("train", Key(run_id=run), "f", {n: filled(n, r) for n, r in tables.items()})
+    for video in range(VIDEOS):
+        for split, runs in (("valid_u", ("a", "b")), ("train", ("elsewhere",))):
+            name = {"dataset": "ref-davis17", "split": split, "video_id": f"v{video}"}
+            ingest = {
+                "videos": [name | {"frame_count": 8}],
+                "expressions": [
+                    name | {"expression_id": e, "object_ids": ids, "text": f"text {e}"}
+                    for e, ids in TARGETS.items()
+                ],
+                "ground_truth": [],
+            }
+            tables = {n: filled(n, r) for n, r in ingest.items()}
+            store.publish("ingest", Key(**name), "f", tables)
+            for run in runs:
+                scores = [
+                    name | {"run_id": run, "expression_id": str(e), "jf": jf(run, video, e),
+                            "j": jf(run, video, e), "f": jf(run, video, e), "oracle_jf": 0.9}
+                    for e in range(EXPRESSIONS)
+                ]  # fmt: skip
+                by_tau = [
+                    {n: v for n, v in s.items() if n != "oracle_jf"} | {"tau": tau, "jf": tau}
+                    for s in scores for tau in (0.25, 0.75)
+                ]  # fmt: skip
+                made = {"predictions": [], "scores": scores, "threshold_scores": by_tau}
+                tables = {n: filled(n, r) for n, r in made.items()}
+                store.publish("evaluate", Key(**name, run_id=run), "f", tables)
+    return store.root
+
+
+def test_the_paired_difference(root: Path) -> None:
+    found = compare_runs(Warehouse(root), "a", "b", "ref-davis17", "valid_u")
+    overall, cells = found.overall, [(v, e) for v in range(VIDEOS) for e in range(EXPRESSIONS)]
+    assert (overall.expressions, overall.videos) == (24, 6)
+    assert overall.jf_a == pytest.approx(np.mean([jf("a", *cell) for cell in cells]))
+    assert overall.difference == pytest.approx((6 * 0.1 - 0.2) / 24)
+    # Video 0 has mean -0.025, the others 0.025.
+    assert -0.025 < overall.low < overall.difference < overall.high == pytest.approx(0.025)
+    by_slice = {(each.slice, each.value): each for each in found.slices}
+    assert by_slice["targets", "2"].difference == pytest.approx(0.1)
+    assert (by_slice["targets", "2"].low, by_slice["targets", "2"].high) == pytest.approx(
+        (0.1,) * 2
+    )
+    assert by_slice["targets", "0"].difference == 0
+    assert by_slice["targets", "1"].expressions == 12
+    assert [(p.video_id, p.expression_id, p.text) for p in found.worse] == [("v0", "3", "text 3")]
+    assert len(found.better) == 6 and {p.expression_id for p in found.better} == {"1"}
+
+
+def test_a_run_against_itself_does_not_differ(root: Path) -> None:
+    found = compare_runs(Warehouse(root), "a", "a", "ref-davis17", "valid_u")
+    assert (found.overall.difference, found.overall.low, found.overall.high) == (0, 0, 0)
+    assert found.worse == found.better == []
+
+
+def test_nothing_in_common(root: Path) -> None:
+    with pytest.raises(
+        WarehouseError, match=r"Scored are: a on ref-davis17/valid_u \(24\), elsewh"
+    ):
+        compare_runs(Warehouse(root), "a", "elsewhere", "ref-davis17", "valid_u")
+    with pytest.raises(WarehouseError, match=r"none of theirs.*sola evaluate --dataset mevis"):
+        compare_runs(Warehouse(root), "x", "y", "mevis", "train")
+
+
+def sola(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "120"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.output
+
+
+def test_the_command_prints_a_table_or_json(root: Path) -> None:
+    where = ["compare", "--warehouse", str(root), "--dataset", "ref-davis17"]
+    text = sola(*where, "a", "b")
+    for part in ("A = a, B = b", "+1.67", "+10.00", "most worse in B", "text 3"):
+        assert part in text
+    found = json.loads(sola(*where, "--format", "json", "a", "b"))
+    assert found["overall"]["difference"] == pytest.approx(0.4 / 24)
+    assert found["worse"][0]["jf_a"] == pytest.approx(jf("a", 0, 3))
+    assert "error: runs a and x have no scored" in sola(*where, "a", "x")
+    assert "valid are: table, json" in sola(*where, "--format", "csv", "a", "b")
+
+
+def test_the_summary_after_evaluate(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_evaluation(root, "a", "ref-davis17", "valid_u")
+    text = capsys.readouterr().out
+    for part in (
+        "a on ref-davis17/valid_u in percent (zero-shot, trained on mevis/train)",
+        "N-acc 0.00, T-acc 100.00",
+        "lost in tracks 10.00",
+        "best threshold on this split 0.75: J&F 75.00, an optimistic number",
+        "sola submit --dataset ref-davis17 --split valid_u --run a --out FILE.zip",
+    ):
+        assert part in " ".join(text.split()), part
+    print_evaluation(root, "b", "ref-davis17", "train")
+    assert "ref-davis17/train has no scores of b" in capsys.readouterr().out

@@ -74,7 +74,7 @@ def test_every_table_fills(finished):
         table: connection.sql(f"SELECT count(*) FROM {table}").fetchall()[0][0]
         for table in ("videos", "expressions", "ground_truth", "prompts", "tracks", "masks",
                       "tokens", "pseudo_labels", "runs", "training_metrics", "predictions",
-                      "scores")
+                      "scores", "threshold_scores")
     }  # fmt: skip
     assert min(counts.values()) > 0, counts
     assert counts["videos"] == 5
@@ -265,7 +265,7 @@ def test_training_without_background_has_only_tracks_that_are_meant(finished, tm
     )
     assert 0 < sum(len(v.tokens_NTD) for v in foreground) < sum(len(v.tokens_NTD) for v in whole)
     for all_of_it, kept in zip(whole, foreground, strict=True):
-        positive_N = all_of_it.labels_EN.any(dim=0)
+        positive_N = all_of_it.labels_EN.any(dim=0).bool()
         assert torch.equal(kept.labels_EN, all_of_it.labels_EN[:, positive_N])
         assert torch.equal(kept.tokens_NTD, all_of_it.tokens_NTD[positive_N])
 

@@ -66,7 +66,7 @@ def test_a_training_set_holds_the_warehouse_s_tokens_texts_and_labels(warehouse)
     assert files == {path: path.stat().st_mtime_ns for path in (warehouse / "cache").rglob("*")}
     for key, video, same in zip(keys, data.videos, again.videos, strict=True):
         precomputed = store.current("precompute")[key]
-        expected_NTD = read_track_features(store, precomputed, RECIPE.token_features)
+        expected_NTD = read_track_features(store, precomputed, token_features=RECIPE.token_features)
         np.testing.assert_array_equal(video.tokens_NTD, expected_NTD.astype(np.float16))
         labels = store.read("pseudo_labels", [store.current("label")[key]])
         assert video.labels_EN.flatten().tolist() == labels["label"].to_pylist()

@@ -1,0 +1,82 @@
+"""Every layout from its files to a submission that scores what the warehouse says."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sola_model.recipes import DEMO
+from tasks.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.ingest import ingest_split
+from tasks.label import label_videos, wanted_labels
+from tasks.precompute import extract_videos, wanted_tracks
+from tasks.score import score_submission
+from tasks.submission import write_submission
+from tasks.train import train_run
+from tests.layouts import (
+    write_mevis,
+    write_mevis_v2,
+    write_pascal_voc,
+    write_ref_davis17,
+    write_ref_youtube_vos,
+)
+from warehouse import Warehouse
+
+RECIPE = replace(
+    DEMO,
+    training=replace(DEMO.training, epochs=1),
+    extraction=replace(DEMO.extraction, max_tracks=4),
+    tau=0.3,
+)
+
+
+@contextmanager
+def no_progress(stage: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    yield lambda videos, failed: None
+
+
+def run_all(root: str, dataset: str, data: Path, split: str, validation: str) -> dict:
+    """The stages of both splits; returns the run."""
+    for part in (split, validation):
+        outcomes = ingest_split.fn(root, dataset, str(data), part)
+        assert {o.status for o in outcomes} == {"done"}, outcomes
+        store = Warehouse(root)
+        ids = [outcome.video_id for outcome in outcomes]
+        tracks = extract_videos.fn(root, wanted_tracks(store, dataset, part, ids, RECIPE), RECIPE)
+        assert {o.status for o in tracks} == {"done"}, tracks
+        labels = label_videos.fn(root, wanted_labels(store, dataset, part, RECIPE), RECIPE)
+        assert labels and {o.status for o in labels} == {"done"}, labels
+    train_run.fn(root, [(dataset, split)], [(dataset, validation)], RECIPE)
+    run = find_run(Warehouse(root), None)
+    outcomes = evaluate_videos.fn(root, wanted_scores(store, run, dataset, validation), run)
+    assert {o.status for o in outcomes} == {"done"}, outcomes
+    return run
+
+
+@pytest.mark.parametrize(
+    ("dataset", "write", "validation", "where"),
+    [
+        ("mevis", write_mevis, "valid_u", "valid_u"),
+        ("mevis-v2", write_mevis_v2, "valid_u", "valid_u"),
+        ("ref-youtube-vos", write_ref_youtube_vos, "valid", "valid"),
+        ("ref-davis17", write_ref_davis17, "val", None),
+        ("pascal-voc", write_pascal_voc, "val", None),
+    ],
+)
+def test_from_files_to_a_submission(dataset, write, validation, where, tmp_path):
+    write(tmp_path / "data")
+    root = str(tmp_path / "warehouse")
+    run = run_all(root, dataset, tmp_path / "data", "train", validation)
+    rows = Warehouse(root).connect().sql("SELECT * FROM scores").to_arrow_table().to_pylist()
+    assert rows
+    if where is None:
+        return
+    out = tmp_path / "submission.zip"
+    write_submission(root, run["run_id"], dataset, validation, out, 1, no_progress)
+    scored = score_submission(tmp_path / "data" / where, out, None, 1, no_progress)
+    expected = {(row["video_id"], row["expression_id"]): row["jf"] for row in rows}
+    assert {(e.video_id, e.expression_id): pytest.approx(e.jf) for e in scored.expressions} == (
+        expected
+    )

@@ -1,0 +1,75 @@
+"""A run on data sets that it was not trained on, from their files to the printed summary."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from flows.report import print_evaluation
+from sola_model.checkpoints import save_selector
+from sola_model.recipes import DEMO
+from sola_model.selector import TrackSelector
+from tasks.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.ingest import ingest_split
+from tasks.precompute import extract_videos, wanted_tracks
+from tests.layouts import write_mevis_v2, write_ref_davis17
+from warehouse import TABLES, Key, Warehouse
+
+RECIPE = replace(DEMO, extraction=replace(DEMO.extraction, max_tracks=4))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """A warehouse with a selector that never was trained, but says it was, on "demo"."""
+    store = Warehouse.create(tmp_path_factory.mktemp("w"))
+    save_selector(TrackSelector(RECIPE.selector), store.root / "selectors" / "run")
+    run = {field.name: 0 for field in TABLES["runs"]} | {
+        "run_id": "run", "parent": None, "dataset": "demo", "split": "train", "recipe": "demo",
+        "config": json.dumps(asdict(RECIPE)), "weights": "selectors/run", "videos": [],
+    }  # fmt: skip
+    tables = {
+        "runs": pa.Table.from_pylist([run], schema=TABLES["runs"]),
+        "training_metrics": TABLES["training_metrics"].empty_table(),
+    }
+    store.publish("train", Key(run_id="run"), "f", tables)
+    return store
+
+
+def evaluated(store: Warehouse, dataset: str, root: Path, split: str) -> list[tuple]:
+    """Ingest, precompute and evaluate; J&F, oracle J&F, targets of every expression."""
+    outcomes = ingest_split.fn(str(store.root), dataset, str(root), split)
+    videos = [outcome.video_id for outcome in outcomes]
+    tracks = wanted_tracks(store, dataset, split, videos, RECIPE)
+    run = find_run(store, "run")
+    outcomes += extract_videos.fn(str(store.root), tracks, RECIPE)
+    scores = wanted_scores(store, run, dataset, split)
+    outcomes += evaluate_videos.fn(str(store.root), scores, run)
+    assert {outcome.status for outcome in outcomes} == {"done"}, outcomes
+    sql = f"SELECT jf, oracle_jf, targets FROM expression_scores WHERE dataset = '{dataset}'"
+    return store.connect().sql(sql).fetchall()
+
+
+def test_no_target_expressions_have_their_accuracies(store, tmp_path, capsys) -> None:
+    write_mevis_v2(tmp_path, {"valid_u": 1}, frames=4)
+    rows = evaluated(store, "mevis-v2", tmp_path, "valid_u")
+    assert 0 in [targets for _, _, targets in rows]
+    assert all(oracle == 1 for _, oracle, targets in rows if targets == 0)
+    assert all(0 <= jf <= 1 for jf, _, _ in rows)
+    print_evaluation(store.root, "run", "mevis-v2", "valid_u")
+    printed = capsys.readouterr().out
+    assert "zero-shot, trained on demo/train" in " ".join(printed.split())
+    assert "N-acc" in printed and "challenge" in printed
+
+
+def test_void_pixels_do_not_count(store, tmp_path, capsys) -> None:
+    write_ref_davis17(tmp_path, {"val": 1}, frames=4)
+    rows = evaluated(store, "ref-davis17", tmp_path, "val")
+    assert len(rows) % 4 == 0
+    objects = store.connect().sql("SELECT DISTINCT object_id FROM ground_truth").fetchall()
+    assert ("void",) in objects
+    assert max(oracle for _, oracle, _ in rows) > 0.7
+    print_evaluation(store.root, "run", "ref-davis17", "val")
+    printed = capsys.readouterr().out
+    assert "N-acc" not in printed and "sola submit --dataset ref-davis17" in printed
