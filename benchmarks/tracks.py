@@ -31,7 +31,7 @@ from sola_model.recipes import DEMO, Extraction, GridPrompts
 from sola_model.tracks import track_prompts
 from warehouse.demo_data import random_scene, render_frames
 
-CLIPS, FRAMES = 5, 24
+DENSE = GridPrompts(points_per_side=8, stride=2)  # for two dozen tracks in a short clip
 
 
 class Timer:
@@ -89,7 +89,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     runs = {
         "sam2.1_hiera_tiny at 256, random weights": (
-            official.random_tiny(256), 2, 16, Extraction(grid=GridPrompts(points_per_side=8)), True
+            official.random_tiny(256), 1, 16, Extraction(grid=DENSE), True
         ),
         "embedded model": (official.demo_models(), 5, 24, DEMO.extraction, False),
     }  # fmt: skip

@@ -56,7 +56,7 @@ def count_pixels(
     reach = np.array([isqrt(radius**2 - dx**2) for dx in range(radius + 1)])
     rows = np.arange(64 * words) < height - 1
     inner = np.tile(np.packbits(rows, bitorder="little").view(np.uint64), width)
-    void = void or empty_track(height, width, len(target))
+    void = empty_track(height, width, len(target)) if void is None else void
     counts = _count_pixels(
         *(target.edges, target.offsets, *flat(predictions), void.edges, void.offsets),
         *(words, inner, reach),

@@ -20,7 +20,8 @@ from torchvision.ops import box_convert, clip_boxes_to_image
 from sola_model.grounding_dino import make_lean
 
 DEMO_DETECTOR = Path(__file__).parent / "demo" / "detector"
-POSITIONS = 100_000  # of images in a batch, over its captions: bounds memory to a few GB
+# Image positions in a batch, over its captions: what fits a CPU's cache, or a GPU's memory.
+POSITIONS = {"cpu": 5_000, "cuda": 60_000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +126,13 @@ def normal_caption(text: str) -> str:
     return words + "."
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def _scores_and_boxes(
     detector: Detector, pixels_13HW: Tensor, texts: list[str], size: tuple[int, int]
 ) -> list[tuple[Tensor, Tensor]]:
     """Scores (Q, W or more) and corners (Q, 4) in pixels of each caption, on the CPU."""
     positions = detector.encode(pixels_13HW.to(detector.device))
-    batch = max(1, POSITIONS // positions)
+    batch = max(1, POSITIONS[torch.device(detector.device).type] // positions)
     found = []
     for start in range(0, len(texts), batch):
         logits_EQW, boxes_EQ4 = detector.find(texts[start : start + batch])
@@ -164,10 +165,14 @@ def _detections(
         ]
         for scores in token_scores
     ]
-    columns = (boxes_Q4[kept].tolist(), token_scores, detector.tokenizer.batch_decode(named))
     return [
-        Detection(xyxy=tuple(corners), score=max(scores), phrase=phrase, token_scores=tuple(scores))
-        for corners, scores, phrase in zip(*columns, strict=True)
+        Detection(
+            xyxy=tuple(corners),
+            score=max(scores),
+            phrase=detector.tokenizer.decode(ids),
+            token_scores=tuple(scores),
+        )
+        for corners, scores, ids in zip(boxes_Q4[kept].tolist(), token_scores, named, strict=True)
     ]
 
 

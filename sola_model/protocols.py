@@ -9,7 +9,6 @@ Axes: O objects, T frames, H and W in pixels.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from sola_model.metrics import RLE, Score, empty_rle, j_and_f, j_and_f_many
 
-Protocol = Literal["mevis", "mevis-v2", "ref-youtube-vos", "davis", "davis-semi-supervised"]
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+PROTOCOLS = ("mevis", "mevis-v2", "ref-youtube-vos", "davis", "davis-semi-supervised")
 
 Masks = Sequence[RLE]  # of one object, one per frame
 

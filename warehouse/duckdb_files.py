@@ -4,6 +4,7 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from fsspec import AbstractFileSystem
 
 if TYPE_CHECKING:
@@ -19,28 +20,30 @@ class StorageFiles(AbstractFileSystem):
     def __init__(self, storage: "Storage") -> None:
         super().__init__()
         self._storage = storage
-        self._sizes: dict[str, int] = {}
+        self._opened: dict[str, pa.NativeFile] = {}
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
-        path = self._strip_protocol(path)
-        if path not in self._sizes:
-            with self._storage.open(path) as file:
-                self._sizes[path] = file.size()
-        return {"name": path, "size": self._sizes[path], "type": "file"}
+        return {"name": path, "size": self._file(path).size(), "type": "file"}
 
     def modified(self, path: str) -> datetime:
         return datetime.fromtimestamp(0, UTC)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> "_File":
-        return _File(self._storage, path)
+        return _File(self._storage, self._file(path))
+
+    def _file(self, path: str) -> pa.NativeFile:
+        path = self._strip_protocol(path)
+        if path not in self._opened:
+            self._opened[path] = self._storage.open(path)
+        return self._opened[path]
 
 
 class _File:
     """A file to read. Each thread has a position of its own: DuckDB seeks and reads in several."""
 
-    def __init__(self, storage: "Storage", path: str) -> None:
+    def __init__(self, storage: "Storage", file: pa.NativeFile) -> None:
         self._storage = storage
-        self._file = storage.open(path)
+        self._file = file
         self._at = threading.local()
 
     def seek(self, position: int, whence: int = 0) -> int:
@@ -59,4 +62,4 @@ class _File:
         return content
 
     def close(self) -> None:
-        self._file.close()
+        """Others may be reading the same file: it is closed with the file system."""

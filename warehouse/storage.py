@@ -95,8 +95,7 @@ class Storage:
         path = f".{uuid.uuid4().hex}.tmp"
         self.write(path, b"")
         try:
-            (info,) = self.retrying(lambda: self._fs.get_file_info([path]))
-            return info.mtime_ns / 1e9
+            return next(f.modified for f in self.files("", recursive=False) if f.path == path)
         finally:
             self.delete(path)
 
@@ -157,7 +156,8 @@ class Disk(Storage):
             _sync_folder(target.parent)
 
     def local_copy(self, path: str) -> Path:
-        if not (found := self.root / path).exists():
+        found = self.root / path
+        if not found.exists() or (found.is_dir() and not any(found.iterdir())):
             raise FileNotFoundError(found)
         return found
 

@@ -15,7 +15,7 @@ from warehouse.demo_data import write_dataset
 from warehouse.queries import named_queries
 
 COMMANDS = ("demo", "check", "precompute", "label", "train", "import-checkpoint", "evaluate",
-            "compare", "query", "status")  # fmt: skip
+            "compare", "submit", "score", "export", "query", "status")  # fmt: skip
 
 
 def sola(*arguments: str) -> Result:
@@ -117,7 +117,7 @@ def test_flow_errors_end_in_their_message(prefect_server: str, tmp_path: Path) -
         (["precompute", *demo, *store, "--split", "valid_u"], "mask_dict.json", 1),
         (["precompute", *demo, *store, "--root", tmp_path / "none"], "none", 1),
         (["precompute", *demo, "--warehouse", blocked / "w"], str(blocked), 1),
-        (["precompute", *demo, *store, "--recipe", "best"], "valid are: release, demo", 1),
+        (["precompute", *demo, *store, "--recipe", "best"], "valid are: release, ", 1),
         (["precompute", *demo, *store, "--sam2", "sam9"], "no SAM2 checkpoint file 'sam9'", 1),
         (["precompute", *demo, *store, "--sam2", fake], "is not a SAM2 checkpoint", 1),
         (["train", "--dataset", "demo", *store], "sola label", 1),
