@@ -4,7 +4,16 @@ import sys
 
 import typer
 
-from flows.commands import check, checkpoint, compare, pipeline, submission, training, warehouse
+from flows.commands import (
+    check,
+    checkpoint,
+    compare,
+    pipeline,
+    submission,
+    tidy,
+    training,
+    warehouse,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +36,9 @@ for command in (
     submission.export,
     warehouse.query,
     warehouse.status,
+    tidy.verify,
+    tidy.compact,
+    tidy.gc,
 ):
     app.command()(command)
 

@@ -9,7 +9,7 @@ from prefect import flow
 
 from flows.fanout import Summary, over_videos
 from sola_model.recipes import recipe_by_name
-from tasks.detect import import_boxes
+from tasks.detect import detect_videos, import_boxes, wanted_detections
 from tasks.ingest import ingest_split
 from tasks.precompute import (
     extract_box_tracks,
@@ -28,6 +28,7 @@ def precompute(
     split: str,
     recipe: str = "release",
     sam2: str | None = None,
+    detector: str | None = None,
     boxes: str | None = None,
     ground_truth: bool = False,
     limit: int | None = None,
@@ -35,20 +36,34 @@ def precompute(
 ) -> Summary:
     """Ingest a split and extract the tracks of its videos that have none of this recipe yet.
 
-    `sam2` replaces the recipe's checkpoint (path, hub id or "demo"); `boxes` is a file of detected
-    boxes, see `tasks.detect`; `ground_truth` adds the tracks of ground-truth masks, for training;
-    `limit` takes the first videos only; `workers` is the number of processes (default: one per GPU
-    or CPU core).
+    `sam2` replaces the recipe's checkpoint (path, hub id or "demo"). Boxes prompt as well, for
+    inference: those that `detector` (path, hub id or "demo") finds for each expression, or those
+    of a file `boxes`, see `tasks.detect.import_boxes`. `ground_truth` adds the tracks of its masks,
+    for training. `limit` takes the first videos only; `workers` is the number of processes
+    (default: one per GPU or CPU core).
+
+    Raises:
+        ValueError: boxes are to come from both a detector and a file.
     """
+    if detector and boxes:
+        raise ValueError(
+            f"boxes come from a detector ({detector}) or from a file ({boxes}): choose"
+        )
     settings = recipe_by_name(recipe, sam2)
-    settings = replace(settings, extraction=replace(settings.extraction, ground_truth=ground_truth))
+    extraction = replace(settings.extraction, ground_truth=ground_truth)
+    settings = replace(settings, detector=detector, extraction=extraction)
     ingested = ingest_split(warehouse, dataset, root, split, limit)
     store = Warehouse(warehouse)
     readable = [outcome.video_id for outcome in ingested if outcome.status == "done"]
     wanted = wanted_tracks(store, dataset, split, readable, settings)
-    tracks = over_videos("precompute", store, wanted, extract_videos, settings, workers, ingested)
-    detected = import_boxes(warehouse, dataset, split, readable, boxes) if boxes else []
+    summary = over_videos("precompute", store, wanted, extract_videos, settings, workers, ingested)
+    imported = []
+    if boxes:
+        imported = import_boxes(warehouse, dataset, split, readable, boxes)
+    if detector:
+        detected = wanted_detections(store, list(wanted), settings)
+        summary += over_videos("detect", store, detected, detect_videos, settings, workers)
     boxed = wanted_box_tracks(store, wanted, settings)
-    return tracks + over_videos(
-        "box_tracks", store, boxed, extract_box_tracks, settings, workers, detected
+    return summary + over_videos(
+        "box_tracks", store, boxed, extract_box_tracks, settings, workers, imported
     )

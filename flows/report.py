@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.compare import Comparison, Difference, Pair
-from warehouse import TABLES, Warehouse
+from warehouse import TABLES, Key, Warehouse
 from warehouse.queries import VIEWS, load_query, named_queries
 from warehouse.sources import PROTOCOL
 
@@ -36,7 +36,7 @@ TRIVIAL = {
 }
 
 
-def write_result(warehouse: Path, sql: str, format: str, out: Path | None) -> None:
+def write_result(warehouse: str, sql: str, format: str, out: Path | None) -> None:
     """Run SQL, or a named query, and write the result to `out` or standard output.
 
     Raises:
@@ -76,7 +76,7 @@ def print_catalogue() -> None:
     console.print(tables, f"views, with a row per expression: {', '.join(VIEWS)}\n", queries)
 
 
-def print_status(warehouse: Path) -> int:
+def print_status(warehouse: str) -> int:
     """What is done and what failed; returns the number of failed videos."""
     store = Warehouse(warehouse)
     connection = store.connect()
@@ -90,14 +90,22 @@ def print_status(warehouse: Path) -> int:
     for stage, dataset, split, video_id, error in failed:
         print(f"{stage} {dataset}/{split}/{video_id}: {error}")
     for stage, dataset, split in sorted({row[:3] for row in failed}):
-        command = "precompute" if stage in ("ingest", "detect", "box_tracks") else stage
-        where = f"--warehouse {shlex.quote(str(warehouse))} --dataset {dataset} --split {split}"
-        root = " --root DIR" if command == "precompute" else ""
-        print(f"after mending the cause: sola {command} {where}{root}")
+        print(f"after mending the cause: {redo(warehouse, stage, Key(dataset, split))}")
     return len(failed)
 
 
-def print_why(warehouse: Path, video_id: str, recipe: str, run: str | None) -> None:
+def redo(warehouse: str, stage: str, key: Key) -> str:
+    """The command that makes a key's data of a stage again."""
+    command = "precompute" if stage in ("ingest", "detect", "box_tracks") else stage
+    words = ["sola", command, "--warehouse", str(warehouse)]
+    if key.dataset:
+        words += ["--dataset", key.dataset, "--split", key.split]
+    if key.run_id and stage == "evaluate":
+        words += ["--run", key.run_id]
+    return shlex.join(words) + (" --root DIR" if command == "precompute" else "")
+
+
+def print_why(warehouse: str, video_id: str, recipe: str, run: str | None) -> None:
     """For each stage of a video whether it is up to date, and if not, what has changed."""
     from sola_model.recipes import recipe_by_name
     from tasks.why import why
@@ -106,7 +114,7 @@ def print_why(warehouse: Path, video_id: str, recipe: str, run: str | None) -> N
         print(line)
 
 
-def print_evaluation(warehouse: Path, run_id: str, dataset: str, split: str) -> None:
+def print_evaluation(warehouse: str, run_id: str, dataset: str, split: str) -> None:
     """A run's scores on a split, in percent, and which threshold would have been best."""
     connection = Warehouse(warehouse).connect()
     where = {"run": run_id, "dataset": dataset, "split": split}
@@ -170,7 +178,7 @@ def _pair_row(pair: Pair) -> list[object]:
     return [pair.video_id, pair.expression_id, pair.text, 100 * pair.jf_a, 100 * pair.jf_b]
 
 
-def print_demo_report(warehouse: Path, run_id: str) -> None:
+def print_demo_report(warehouse: str, run_id: str) -> None:
     """J&F of the selector, the oracle and trivial selectors; label statistics; what to ask."""
     connection = Warehouse(warehouse).connect()
     columns = ", ".join(["tag", "expressions", "oracle_jf", "jf", *TRIVIAL])

@@ -28,11 +28,13 @@ def train(
     parent: str | None = None,
     everything: bool = False,
     tensorboard: str | None = None,
+    limit: int | None = None,
 ) -> str:
     """Train a selector on labelled splits; returns the run id. An interrupted run continues.
 
     Several data sets train together; splits are one for all, or one for each. `changes` are
     fields of the recipe, "selector.layers=1"; the recipe of a `parent` is the parent's own.
+    `limit` takes the first videos of each split only.
     """
     settings = run_recipe(warehouse, parent) if parent else recipe_by_name(recipe)
     settings = override(settings, changes)
@@ -53,6 +55,7 @@ def train(
             settings,
             parent,
             everything,
+            limit,
             on_progress,
         )
 

@@ -96,13 +96,14 @@ def _look(rng: np.random.Generator, scene: Scene) -> tuple[str | None, str | Non
     """Colour and kind to name; None where unsaid."""
     shape = scene.shapes[rng.integers(len(scene.shapes))]
     colour, kind = shape.colour, shape.kind
-    if rng.random() < 0.4:  # another colour or kind: of another shape, or of none
+    if rng.random() < 0.5:  # another colour or kind: of another shape, or of none
         other = scene.shapes[rng.integers(len(scene.shapes))]
-        if rng.random() < 0.5:
+        if rng.random() < 0.3:
             colour = str(rng.choice([*COLOURS, *[other.colour] * 4]))
         else:
             kind = str(rng.choice([*KINDS, *[other.kind] * 3]))
-    unsaid = rng.random()
-    if unsaid < 0.45:
-        return (None if unsaid < 0.2 or unsaid > 0.4 else colour), (None if unsaid > 0.2 else kind)
-    return colour, kind
+    unsaid = rng.choice(["nothing", "colour", "kind", "both"], p=[0.6, 0.25, 0.1, 0.05])
+    return (
+        None if unsaid in ("colour", "both") else colour,
+        None if unsaid in ("kind", "both") else kind,
+    )

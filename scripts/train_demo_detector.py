@@ -8,7 +8,9 @@ when it is started again.
 
 The loss is Grounding DINO's (focal loss between boxes and words, L1 and GIoU of boxes matched one
 to one) on every decoder layer. The encoder's proposals are trained more densely: every position
-near the centre of a target proposes it, which takes far fewer steps.
+near the centre of a target proposes it, which takes far fewer steps. Linear heads, thrown away
+afterwards, make the image features near the centre of a shape say of which kind it is: colours are
+learnt without, kinds of shape are not.
 
 Shapes: G images, R rows (captions; each image has `CAPTIONS`), Q queries or encoder positions,
 W text tokens, K targets of a row.
@@ -21,9 +23,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from demo_detection import Sample, phrases, random_caption, random_sample
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import (
     box_convert,
     generalized_box_iou,
@@ -43,7 +46,7 @@ from transformers import (
 from sola_model.detector import DEMO_DETECTOR
 from sola_model.grounding_dino import SharedBackbone
 from warehouse.demo_data import describe, random_scene
-from warehouse.demo_data.scene import HEIGHT, WIDTH
+from warehouse.demo_data.scene import HEIGHT, KINDS, WIDTH
 
 IMAGES, CAPTIONS = 8, 2
 LONGEST = 256  # tokens
@@ -112,15 +115,15 @@ def build_model(vocabulary: int) -> GroundingDinoForObjectDetection:
     model = GroundingDinoForObjectDetection(config)
     for layer in model.model.encoder.layers:  # 1e-4 by default: hours until language matters
         for scale in (layer.fusion_layer.vision_param, layer.fusion_layer.text_param):
-            torch.nn.init.constant_(scale, 0.3)
+            nn.init.constant_(scale, 0.3)
     # Scores are dot products of normalised features: by default they start far from 0.
     last_norm = model.model.encoder.layers[-1].text_enhancer_layer.layer_norm_after
-    torch.nn.init.constant_(last_norm.weight, 1 / 8)
+    nn.init.constant_(last_norm.weight, 1 / 8)
     return model
 
 
 class Batch:
-    """Images, their captions, and per caption the boxes (K, 4) and named words (K, W)."""
+    """Images with boxes and kinds of their shapes, and per caption boxes (K, 4), words (K, W)."""
 
     def __init__(self, rng: np.random.Generator, processor: GroundingDinoProcessor) -> None:
         samples = [random_sample(rng) for _ in range(IMAGES)]
@@ -130,6 +133,11 @@ class Batch:
             size={"height": HEIGHT, "width": WIDTH},
             return_tensors="pt",
         )["pixel_values"]
+        self.boxes = [torch.tensor([*s.boxes.values()]).float().view(-1, 4) for s in samples]
+        self.kinds = [
+            torch.tensor([KINDS.index(s.scene.shapes[n].kind) for n in s.boxes], dtype=torch.long)
+            for s in samples
+        ]
         self.text = processor.tokenizer(
             [text for _, text in rows],
             padding=True,
@@ -196,15 +204,30 @@ def set_loss(logits: Tensor, boxes: Tensor, batch: Batch, assigned: list[tuple])
     return (2 * focal + 5 * (predicted - truth).abs().sum() + 2 * giou) / count
 
 
+def kind_loss(model: GroundingDinoForObjectDetection, heads: nn.ModuleList, batch: Batch) -> Tensor:
+    """Cross-entropy of the kinds of shapes, read off the backbone's features, over its levels."""
+    total = torch.zeros(())
+    for head, (features, _) in zip(heads, model.model.backbone.encoded[0], strict=True):
+        logits, kinds = [], []
+        centres = _centres(features)
+        for image, boxes, kind in zip(features, batch.boxes, batch.kinds, strict=True):
+            if len(boxes):
+                here, owner = near_centre(centres, boxes)
+                logits.append(head(image.flatten(1).T[here]))
+                kinds.append(kind[owner])
+        total = total + F.cross_entropy(torch.cat(logits), torch.cat(kinds))
+    return total
+
+
 def training_loss(model: GroundingDinoForObjectDetection, batch: Batch) -> Tensor:
-    """The loss of the encoder's proposals and of every decoder layer."""
+    """The loss of the encoder's proposals and of every decoder layer; encodes the images."""
     model.model.backbone.encode(batch.images)
     rows = batch.images.repeat_interleave(CAPTIONS, dim=0)
     out = model(pixel_values=rows, **batch.text)
     width = batch.text["input_ids"].shape[1]
     logits = out.enc_outputs_class[..., :width]
     proposals = box_convert(out.enc_outputs_coord_logits.sigmoid(), "cxcywh", "xyxy")
-    centres = _positions(model)
+    centres = torch.cat([_centres(level) for level, _ in model.model.backbone.encoded[0]])
     no_target = torch.zeros(0, dtype=torch.long)
     assigned = [
         near_centre(centres, boxes) if len(boxes) else (no_target, no_target)
@@ -228,18 +251,11 @@ def training_loss(model: GroundingDinoForObjectDetection, batch: Batch) -> Tenso
     return loss
 
 
-def _positions(model: GroundingDinoForObjectDetection) -> Tensor:
-    """Centre (x, y) of every encoder position (Q, 2)."""
-    centres = []
-    for features, _ in model.model.backbone.encoded[0]:
-        height, width = features.shape[-2:]
-        y, x = torch.meshgrid(
-            (torch.arange(height) + 0.5) / height,
-            (torch.arange(width) + 0.5) / width,
-            indexing="ij",
-        )
-        centres.append(torch.stack([x, y], dim=-1).view(-1, 2))
-    return torch.cat(centres)
+def _centres(features: Tensor) -> Tensor:
+    """Centre (x, y) of every position of a level, 0..1 (H * W, 2)."""
+    height, width = features.shape[-2:]
+    y, x = (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 2)
 
 
 def train(folder: Path, steps: int, seed: int) -> None:
@@ -248,12 +264,16 @@ def train(folder: Path, steps: int, seed: int) -> None:
     processor = GroundingDinoProcessor(GroundingDinoImageProcessor(), build_tokenizer())
     model = build_model(len(processor.tokenizer)).train()
     model.model.backbone = SharedBackbone(model.model.backbone)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=8e-4, weight_decay=0.01)
+    channels = model.model.backbone.backbone.conv_encoder.intermediate_channel_sizes
+    heads = nn.ModuleList(nn.Linear(width, len(KINDS)) for width in channels)
+    parameters = [*model.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=8e-4, weight_decay=0.01)
     state_file = folder.with_suffix(".training")
     first = 0
     if state_file.exists():
         state = torch.load(state_file)
         model.load_state_dict(state["model"])
+        heads.load_state_dict(state["heads"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     started, mean = time.time(), None
@@ -261,18 +281,30 @@ def train(folder: Path, steps: int, seed: int) -> None:
         rate = 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.005
         for group in optimizer.param_groups:
             group["lr"] = 8e-4 * min(1.0, (step + 1) / 200) * rate
-        loss = training_loss(model, Batch(np.random.default_rng([seed, step]), processor))
+        batch = Batch(np.random.default_rng([seed, step]), processor)
+        loss = training_loss(model, batch)
+        kinds = kind_loss(model, heads, batch)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        (loss + 3 * kinds).backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+        now = np.array([loss.item(), kinds.item()])
+        mean = now if mean is None else 0.98 * mean + 0.02 * now
         if (step + 1) % 50 == 0:
             pace = (time.time() - started) / (step + 1 - first)
-            print(f"{step + 1}/{steps} loss {mean:.3f} {pace:.2f} s/step", flush=True)
+            loss_now, kinds_now = mean
+            print(
+                f"{step + 1}/{steps} loss {loss_now:.3f} kinds {kinds_now:.3f} {pace:.2f} s/step",
+                flush=True,
+            )
         if (step + 1) % 250 == 0 or step + 1 == steps:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save(state | {"step": step + 1}, state_file.with_suffix(".tmp"))
+            state = {
+                "model": model.state_dict(),
+                "heads": heads.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+            }
+            torch.save(state, state_file.with_suffix(".tmp"))
             state_file.with_suffix(".tmp").replace(state_file)
             export(folder, model, processor)
 
@@ -292,7 +324,7 @@ def export(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=DEMO_DETECTOR)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=6500)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     train(options.out, options.steps, options.seed)

@@ -18,26 +18,11 @@ from torch import Tensor
 from torchvision.ops import box_convert, clip_boxes_to_image
 
 from sola_model.grounding_dino import make_lean
+from sola_model.recipes import DetectorSettings
 
 DEMO_DETECTOR = Path(__file__).parent / "demo" / "detector"
 # Image positions in a batch, over its captions: what fits a CPU's cache, or a GPU's memory.
 POSITIONS = {"cpu": 5_000, "cuda": 60_000}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectorSettings:
-    """Grounding DINO's thresholds and image size, as the paper uses them.
-
-    box_threshold: a box is kept when the score of its best word is above.
-    text_threshold: words that score above make the phrase of a box.
-    short_side, long_side: images are resized to this short side, unless the long side would
-        exceed its limit.
-    """
-
-    box_threshold: float = 0.2
-    text_threshold: float = 0.25
-    short_side: int = 800
-    long_side: int = 1333
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,22 @@ class GridPrompts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetectorSettings:
+    """Grounding DINO's thresholds and image size, as the paper uses them.
+
+    box_threshold: a box is kept when the score of its best word is above.
+    text_threshold: words that score above make the phrase of a box.
+    short_side, long_side: images are resized to this short side, unless the long side would
+        exceed its limit.
+    """
+
+    box_threshold: float = 0.2
+    text_threshold: float = 0.25
+    short_side: int = 800
+    long_side: int = 1333
+
+
+@dataclass(frozen=True, kw_only=True)
 class BoxPrompts:
     """Prompt masks from boxes that a detector found for an expression.
 
@@ -195,6 +211,7 @@ class Recipe:
     """One complete way to extract tracks and to train and use the selector.
 
     sam2, text_encoder: checkpoint path, hub id, or "demo" for the embedded small models.
+    detector: likewise, of the boxes that are prompts at inference; None: there are none.
     token_features: what a selector's token is: the object pointer (paper), or the pointer with
         12 channels of geometry (`sola_model.geometry`), which `selector.token_dim` counts.
     empty_frames: whether frames where track and object are both empty count in the mIoU, as 1
@@ -208,7 +225,9 @@ class Recipe:
     name: str
     sam2: str = "facebook/sam2-hiera-large"
     text_encoder: str = "sentence-transformers/all-roberta-large-v1"
+    detector: str | None = None
     extraction: Extraction = field(default_factory=Extraction)
+    detection: DetectorSettings = field(default_factory=DetectorSettings)
     token_features: Literal["pointer", "pointer+geometry"] = "pointer"
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -285,9 +304,9 @@ DEMO = Recipe(
     ),
 )
 
-# For the larger demo (`sola demo --size large`): more steps on more clips, and a lower threshold,
-# since "nothing selected" was the most frequent mistake on clips held out of training.
-DEMO_LARGE = replace(DEMO, name="demo-large", training=replace(DEMO.training, epochs=16), tau=0.3)
+# For `sola demo --size large`: more steps for more clips, and a lower threshold, since "nothing
+# selected" was the most frequent mistake on clips held out of training.
+DEMO_LARGE = replace(DEMO, name="demo-large", training=replace(DEMO.training, epochs=25), tau=0.3)
 
 RECIPES = {
     recipe.name: recipe for recipe in (RELEASE, RELEASE_FAST, PAPER, SHARED, DEMO, DEMO_LARGE)

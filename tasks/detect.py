@@ -1,6 +1,8 @@
 """Detected boxes of expressions, the second source of prompt masks."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,11 +10,70 @@ import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from sola_model.detector import Detector, detect, detector_identity, load_detector
+from sola_model.recipes import Recipe
 from tasks.outcome import Outcome, publish_each
 from tasks.tables import read_expressions, read_video, rows
+from tasks.worker import device
 from warehouse import Key, Warehouse, fingerprint
+from warehouse.frames import read_frames
+
+VERSION = 1  # raise it when the same frames, expressions and detector give other boxes
 
 BOX_COLUMNS = ("expression_id", "frame_index", "x0", "y0", "x1", "y1", "score")
+
+
+def wanted_detections(store: Warehouse, videos: Collection[Key], recipe: Recipe) -> dict[Key, str]:
+    """What the boxes of ingested videos depend on: frames, expressions, detector, this code."""
+    assert recipe.detector
+    ingested = store.current("ingest", videos)
+    weights = detector_identity(recipe.detector)
+    commits = [ingested[key] for key in videos]
+    frames = store.read("videos", commits)["content_hash"].to_pylist()
+    return {
+        key: fingerprint(
+            frames=content,
+            expressions=commit.files["expressions"].sha256,
+            detector=weights,
+            settings=asdict(recipe.detection),
+            stride=recipe.extraction.grid.stride,
+            version=VERSION,
+        )
+        for key, commit, content in zip(videos, commits, frames, strict=True)
+    }
+
+
+@task(cache_policy=NO_CACHE)
+def detect_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> list[Outcome]:
+    """Publish the boxes of every expression of each video, in its prompt frames."""
+    store = Warehouse(warehouse)
+    ingested = store.current("ingest", wanted)
+    detector = _detector(recipe.detector, device())
+
+    def tables(key: Key) -> dict[str, pa.Table]:
+        video = read_video(store, ingested[key])
+        expressions = read_expressions(store, ingested[key])
+        prompted = range(0, video["frame_count"], recipe.extraction.grid.stride)
+        names = [video["frames"][t] for t in prompted]
+        frames = zip(prompted, read_frames(Path(video["path"]), names), strict=True)
+        texts = [expression.text for expression in expressions]
+        found = [
+            (expression.expression_id, frame_index, *box.xyxy, box.score, box.phrase)
+            for frame_index, boxes_E in detect(detector, frames, texts, recipe.detection)
+            for expression, boxes in zip(expressions, boxes_E, strict=True)
+            for box in boxes
+        ]
+        names = (*BOX_COLUMNS, "phrase")
+        columns = zip(*found, strict=True) if found else ([] for _ in names)
+        return {"detections": rows("detections", key, dict(zip(names, columns, strict=True)))}
+
+    return publish_each(store, "detect", wanted, tables)
+
+
+@lru_cache(maxsize=1)
+def _detector(name: str, where: str) -> Detector:
+    """One detector per worker process."""
+    return load_detector(name, where)
 
 
 @task(cache_policy=NO_CACHE)

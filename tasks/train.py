@@ -33,6 +33,7 @@ def train_run(
     recipe: Recipe,
     parent: str | None = None,
     everything: bool = False,
+    limit: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> str:
     """Train on splits together, validate on others, publish the run and give its run id.
@@ -40,7 +41,7 @@ def train_run(
     The run id is made from everything the weights depend on: the same data and recipe give the
     same run, which is trained once; one that was interrupted continues where it was. With a
     `parent` training starts from that run's weights and takes the videos that neither it nor its
-    own parents were trained on, or `everything`.
+    own parents were trained on, or `everything`. `limit`: only the first videos of each split.
 
     Raises:
         WarehouseError: nothing is labelled, or labelled for other tracks than there are now;
@@ -48,7 +49,7 @@ def train_run(
         ValueError: no label is positive.
     """
     store = Warehouse(warehouse)
-    keys = [key for split in training for key in _labelled(store, split, recipe)]
+    keys = [key for split in training for key in _labelled(store, split, recipe)[:limit]]
     contents = dict(zip(keys, video_contents(store, keys), strict=True))
     before = find_run(store, parent) if parent else None
     known = set(before["videos"]) if before else set()

@@ -6,7 +6,7 @@ The descriptions travel with the data: they are the field metadata of every Parq
 import pyarrow as pa
 import pyarrow.compute as pc
 
-FORMAT_VERSION = 1  # raise it when a column changes its meaning, name or type
+FORMAT_VERSION = 2  # raise it when a column changes its meaning, name or type
 
 
 class WarehouseError(ValueError):

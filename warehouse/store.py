@@ -237,16 +237,17 @@ class Warehouse:
         fingerprint, status, error, rows, created_at (UTC).
         """
         files: dict[str, list[DataFile]] = {}
+        latest: dict[tuple[str, Key], Commit] = {}
         for stage in STAGES:
             for commit in self._snapshot(stage):
+                latest[stage, commit.key] = commit
                 for table, file in commit.files.items():
                     files.setdefault(table, []).append(file)
         commits = [
             asdict(commit.key)
             | {name: getattr(commit, name) for name in COMMITS.names if name not in KEY_FIELDS}
             | {"created_at": datetime.fromisoformat(commit.created_at).replace(tzinfo=None)}
-            for stage in STAGES
-            for commit in self.latest(stage)
+            for _, commit in sorted(latest.items())
         ]
         return open_views(self.storage, files, pa.Table.from_pylist(commits, schema=COMMITS))
 
@@ -275,9 +276,9 @@ class Warehouse:
         return self.storage.work_folder()
 
     def _snapshot(self, stage: str) -> list[Commit]:
-        """The current commits of a stage, all their files there when it was looked."""
+        """What readers take of a stage, all its files there when it was looked."""
         for _ in range(ATTEMPTS):
-            commits = list(self.current(stage).values())
+            commits = [commit for _, commit in self.readable_records(stage)]
             if len(self.intact(commits)) == len(commits):
                 return commits
         self._require_intact(commits)

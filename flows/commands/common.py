@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +10,12 @@ from rich.console import Console
 console = Console(stderr=True)
 
 WarehousePath = Annotated[
-    Path, typer.Option("--warehouse", envvar="SOLA_WAREHOUSE", help="Folder of the warehouse.")
+    str,
+    typer.Option(
+        "--warehouse",
+        envvar="SOLA_WAREHOUSE",
+        help="Folder of the warehouse, or s3://bucket/prefix.",
+    ),
 ]
 DatasetName = Annotated[
     str,
@@ -27,7 +31,7 @@ Workers = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many videos.")]
 
-HERE = Path("warehouse")
+HERE = "warehouse"
 
 
 @contextmanager

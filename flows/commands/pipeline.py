@@ -19,23 +19,24 @@ from flows.commands.common import (
 
 
 def demo(
-    warehouse: WarehousePath = Path("demo-warehouse"),
+    warehouse: WarehousePath = "demo-warehouse",
     workers: Workers = None,
     size: Annotated[
-        Literal["small", "large"], typer.Option(help="400 clips, or 1500 for a better selector.")
+        Literal["small", "large"],
+        typer.Option(help="small: 400 clips, minutes. large: 1500 clips, hours, better selector."),
     ] = "small",
 ) -> None:
     """The whole method on embedded data and models, from scratch.
 
     Example: `sola demo`
     """
-    from flows.demo import SIZES
-    from flows.demo import demo as flow
+    from flows.demo import demo as small
+    from flows.demo import demo_large as large
     from flows.report import print_demo_report
 
     with running():
-        recipe, videos = SIZES[size]
-        run_id = flow(str(warehouse), videos, workers, recipe)
+        flow = large if size == "large" else small
+        run_id = flow(str(warehouse), workers=workers)
         print_demo_report(warehouse, run_id)
 
 
@@ -47,6 +48,10 @@ def precompute(
     sam2: Annotated[
         str | None,
         typer.Option(help="Checkpoint path, hub id or 'demo'; default: the recipe's."),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="Grounding DINO (path, hub id or 'demo') whose boxes prompt as well."),
     ] = None,
     boxes: Annotated[
         str | None, typer.Option(help="CSV, JSON or Parquet file of detected boxes to prompt with.")
@@ -72,6 +77,7 @@ def precompute(
             split,
             recipe,
             sam2,
+            detector,
             boxes,
             ground_truth,
             limit,

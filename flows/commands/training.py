@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import HERE, RecipeName, WarehousePath, running
+from flows.commands.common import HERE, Limit, RecipeName, WarehousePath, running
 
 
 def train(
@@ -36,6 +36,7 @@ def train(
         Path | None, typer.Option(help="Folder for TensorBoard event files.")
     ] = None,
     warehouse: WarehousePath = HERE,
+    limit: Limit = None,
 ) -> None:
     """Train a track selector; prints the run id. An interrupted run continues.
 
@@ -51,7 +52,7 @@ def train(
             folder = str(tensorboard) if tensorboard else None
             run_id = flow(
                 str(warehouse), dataset, split, validation, recipe, changes, chosen, parent,
-                everything, folder,
+                everything, folder, limit,
             )  # fmt: skip
             typer.echo(run_id)
             measured.append(run_metrics(str(warehouse), run_id).get("validation_jf"))

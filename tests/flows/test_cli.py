@@ -15,7 +15,7 @@ from warehouse.demo_data import write_dataset
 from warehouse.queries import named_queries
 
 COMMANDS = ("demo", "check", "precompute", "label", "train", "import-checkpoint", "evaluate",
-            "compare", "submit", "score", "export", "query", "status")  # fmt: skip
+            "compare", "submit", "score", "export", "query", "status", "verify", "compact", "gc")  # fmt: skip
 
 
 def sola(*arguments: str) -> Result:

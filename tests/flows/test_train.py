@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo import SIZES
+from flows.demo import THEN
 from flows.progress import training_progress
 from flows.tensorboard import event_files
 from flows.train import splits_of
-from sola_model.recipes import recipe_by_name
+from sola_model.recipes import override, recipe_by_name
 from sola_model.training import EpochMetrics, Progress
 
 AFTER_EPOCH = Progress(
@@ -64,6 +64,8 @@ def test_event_files_without_tensorboard_say_what_to_install(tmp_path: Path):
         write(AFTER_EPOCH)
 
 
-def test_the_sizes_of_the_demo_have_recipes_that_share_tracks_and_labels():
-    recipes = [recipe_by_name(name) for name, _ in SIZES.values()]
-    assert len({(r.extraction, r.label_threshold, r.token_features) for r in recipes}) == 1
+def test_the_demos_share_tracks_and_labels():
+    small, large = recipe_by_name("demo"), recipe_by_name("demo-large")
+    for name in ("sam2", "extraction", "label_threshold", "empty_frames"):
+        assert getattr(small, name) == getattr(large, name)
+    assert override(large, THEN).selector == large.selector  # so one continues the other

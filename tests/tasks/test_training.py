@@ -151,6 +151,8 @@ def test_data_sets_train_together(warehouse, prepared):
     run = find_run(Warehouse(warehouse), train_run.fn(str(warehouse), both, VALID, RECIPE))
     assert (run["dataset"], run["split"]) == ("demo+mevis", "train")
     assert run["train_videos"] == 2 + 4
+    first = train_run.fn(str(warehouse), both, VALID, RECIPE, limit=1)
+    assert find_run(Warehouse(warehouse), first)["train_videos"] == 2
 
 
 def test_labels_of_other_tracks_are_refused(warehouse):

@@ -9,13 +9,10 @@ import pytest
 
 from warehouse import Warehouse
 
-BUCKET = "warehouses"
-
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """The address of a local S3 server with the bucket BUCKET, which the environment names."""
-    import boto3
+    """The address of a local S3 server, which the environment names, too."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -28,7 +25,6 @@ def s3_endpoint() -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": endpoint,
     }
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
     yield endpoint
     server.stop()
 
@@ -42,7 +38,15 @@ def place(
         return tmp_path / "warehouse"
     request.getfixturevalue("s3_endpoint")
     monkeypatch.setenv("SOLA_CACHE", str(tmp_path / "cache"))
-    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    return f"s3://{new_bucket()}/a/prefix"
+
+
+def new_bucket() -> str:
+    import boto3
+
+    name = uuid.uuid4().hex
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
 
 
 @pytest.fixture

@@ -29,11 +29,10 @@ class Flaky:
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         stall, self.stall = self.stall, 0.0
         fault = self._chance.choice(FAULTS) if self._chance.random() < self.rate else ""
-        if stall:
-            fault = "stall"
-            time.sleep(stall)
+        fault = "stall" if stall else fault
         if fault:
             self.made.append(fault)
+        time.sleep(stall)
         if fault in ("", "stall"):
             return self._app(environ, start)
         if fault == "done but not told":

@@ -1,0 +1,47 @@
+"""What `sola verify` prints: everything that is wrong, and the commands that mend it."""
+
+import json
+import shlex
+from dataclasses import asdict, astuple
+
+from flows.report import redo
+from warehouse import Key, Warehouse
+from warehouse.verify import COLLECT, DELETE, Problem, delete_damaged, verify
+
+
+def print_problems(warehouse: str, format: str, delete: bool, in_flight: float) -> int:
+    """What `verify` finds and the commands that mend it; returns how many problems are left.
+
+    Raises:
+        ValueError: unknown format.
+    """
+    if format not in ("table", "json"):
+        raise ValueError(f"there is no format {format!r}; valid are: table, json")
+    store = Warehouse(warehouse)
+    problems = verify(store, in_flight)
+    if delete:
+        delete_damaged(store, problems)
+        problems = verify(Warehouse(warehouse), in_flight)
+    mends = [_mends(warehouse, problem) for problem in problems]
+    if format == "json":
+        found = [asdict(p) | {"commands": m} for p, m in zip(problems, mends, strict=True)]
+        print(json.dumps(found, indent=1))
+        return len(problems)
+    for problem in problems:
+        keys = ", ".join("/".join(filter(None, astuple(key))) for key in problem.keys[:3])
+        more = f" and {len(problem.keys) - 3} more" if len(problem.keys) > 3 else ""
+        print(f"{problem.path}: {problem.error}{f' ({keys}{more})' if keys else ''}")
+    for command in dict.fromkeys(command for commands in mends for command in commands):
+        print(f"mend with: {command}")
+    print(f"{len(problems)} problems" if problems else "every file is sound")
+    return len(problems)
+
+
+def _mends(warehouse: str, problem: Problem) -> list[str]:
+    """The commands that mend a problem, in order; none when somebody has to look."""
+    where = f"--warehouse {shlex.quote(str(warehouse))}"
+    again = sorted({redo(warehouse, problem.stage, key) for key in problem.keys})
+    if problem.mend == DELETE:
+        unknown = redo(warehouse, problem.stage, Key())
+        return [f"sola verify {where} --delete-damaged", *(again or [unknown])]
+    return [f"sola gc {where}"] if problem.mend == COLLECT else again
