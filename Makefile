@@ -26,6 +26,7 @@ bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.shared_tracks
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.detector
 
 up: $(INSTALLED)  ## Prefect's server, deployments, schedules and workers, on this machine
 	$(BIN)/python -m flows.services up

@@ -11,10 +11,14 @@ from flows.train import train
 from warehouse.demo_data import write_dataset
 
 VIDEOS = {"train": 400, "valid_u": 48, "valid": 4}
-MORE_VIDEOS = VIDEOS | {"train": 1500}
+MORE_VIDEOS = VIDEOS | {"train": 2000}
 # Trained on all clips at once, the larger demo is slow to see motion; on a part it does so soon.
 FIRST_VIDEOS = 900
-THEN = ("training.epochs=7", "training.learning_rate=2e-4")
+THEN = (
+    "training.epochs=16",
+    "selector.attention_dropout=0.05",
+    "selector.convolution_dropout=0.1",
+)
 
 
 @flow

@@ -4,37 +4,46 @@ python scripts/measure_demo_detector.py --clips 60     # prints the table of doc
 """
 
 import argparse
+from collections import defaultdict
 
 import numpy as np
 import torch
 from demo_detection import VISIBLE, Sample, box, phrases
 from torchvision.ops import box_iou
 
-from sola_model.detector import Detection, Detector, DetectorSettings, detect, load_detector
-from warehouse.demo_data import describe, random_scene, render_frames
+from sola_model.detector import Detection, Detector, detect, load_detector
+from sola_model.recipes import DetectorSettings
+from warehouse.demo_data import Scene, describe, random_scene, render_frames
 from warehouse.demo_data.scene import COLOURS, HEIGHT, KINDS, WIDTH
 
 SEED = 777  # apart from the training script's and the demo's
 STRIDE = 4
 
 
-def samples(clip: int) -> list[tuple[Sample, list[str], list[str]]]:
-    """Every fourth frame of a clip, the looks it shows (or none shows), and its expressions."""
-    rng = np.random.default_rng([SEED, clip])
-    scene = random_scene(rng)
-    texts = [d.text for d in describe(scene, rng)]
-    looks = {f"{s.colour} {s.kind}" for s in scene.shapes}
-    others = [f"{colour} {kind}" for colour in COLOURS for kind in KINDS]
-    absent = [str(look) for look in rng.permutation(others) if look not in looks][:3]
-    # The hardest: the colour of one shape with the kind of another.
-    mixed = {f"{a.colour} {b.kind}" for a in scene.shapes for b in scene.shapes} - looks
+def samples(clip: int) -> list[Sample]:
+    """Every fourth frame of a clip."""
+    scene = random_scene(np.random.default_rng([SEED, clip]))
     found = []
     for t in range(0, scene.frames, STRIDE):
         (image_HW3,), masks_N1HW = render_frames(scene, range(t, t + 1))
         boxes = {n: box(m[0]) for n, m in enumerate(masks_N1HW) if m.sum() >= VISIBLE}
-        sample = Sample(image_HW3=image_HW3, scene=scene, boxes=boxes)
-        found.append((sample, sorted(looks) + absent + sorted(mixed), texts))
+        found.append(Sample(image_HW3=image_HW3, scene=scene, boxes=boxes))
     return found
+
+
+def captions(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Captions of a clip, each with its sort."""
+    shapes = scene.shapes
+    looks = {f"{s.colour} {s.kind}" for s in shapes}
+    absent = sorted(set(COLOURS) - {s.colour for s in shapes})
+    mixed = {f"{s.colour} {kind}" for s in shapes for kind in KINDS} - looks
+    return [
+        *((look, "look") for look in sorted(looks)),
+        *((kind, "kind") for kind in sorted({s.kind for s in shapes})),
+        *((f"{colour} {rng.choice(KINDS)}", "colour not there") for colour in absent),
+        *((look, "kind not there") for look in sorted(mixed)),
+        *((d.text, "expression") for d in describe(scene, rng)),
+    ]
 
 
 def hits(found: list[Detection], sample: Sample, text: str) -> np.ndarray:
@@ -47,30 +56,30 @@ def hits(found: list[Detection], sample: Sample, text: str) -> np.ndarray:
 
 def measure(detector: Detector, settings: DetectorSettings, clips: int) -> dict[str, float]:
     """The rows of the table."""
-    recall, precise, top, quiet, spoken, several = ([] for _ in range(6))
+    recall, right, best, count, quiet = (defaultdict(list) for _ in range(5))
     for clip in range(clips):
-        for sample, looks, texts in samples(clip):
-            frame = [(0, sample.image_HW3)]
-            ((_, found),) = detect(detector, frame, [*looks, *texts], settings)
-            for text, boxes in zip([*looks, *texts], found, strict=True):
+        frames = samples(clip)
+        asked = captions(frames[0].scene, np.random.default_rng([SEED, clip, 1]))
+        images = enumerate(sample.image_HW3 for sample in frames)
+        found = detect(detector, images, [text for text, _ in asked], settings)
+        for sample, (_, found_E) in zip(frames, found, strict=True):
+            for (text, sort), boxes in zip(asked, found_E, strict=True):
                 hit = hits(boxes, sample, text)
-                if text in texts:
-                    spoken += hit.any(0).tolist()
-                elif hit.shape[1]:
-                    recall += hit.any(0).tolist()
-                    precise += hit.any(1).tolist()
-                    top.append(bool(hit[:1].any()))
-                    several.append(len(boxes) / hit.shape[1])
-                else:
-                    quiet.append(not boxes)
-    return {
-        "recall of visible shapes": np.mean(recall),
-        "precision of boxes": np.mean(precise),
-        "boxes per shape that is named": np.mean(several),
-        "best box is right": np.mean(top),
-        "looks that are not there: no box": np.mean(quiet),
-        "recall of shapes that whole expressions name": np.mean(spoken),
-    }
+                quiet[sort].append(not boxes)
+                recall[sort] += hit.any(0).tolist()
+                right[sort] += hit.any(1).tolist()
+                if hit.shape[1]:
+                    best[sort].append(bool(hit[:1].any()))
+                    count[sort].append(len(boxes) / hit.shape[1])
+    rows = {}
+    for sort, example in (("look", "red circle"), ("kind", "circle"), ("expression", "whole")):
+        rows[f"{sort} ({example}): shapes found"] = np.mean(recall[sort])
+        rows[f"{sort} ({example}): boxes that are right"] = np.mean(right[sort])
+        rows[f"{sort} ({example}): best box is right"] = np.mean(best[sort])
+    rows["boxes for each shape of a look"] = np.mean(count["look"])
+    for sort in ("colour not there", "kind not there"):
+        rows[f"{sort}: no box"] = np.mean(quiet[sort])
+    return rows
 
 
 if __name__ == "__main__":

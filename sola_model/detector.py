@@ -143,11 +143,7 @@ def _detections(
     token_scores = scores_QW[kept].tolist()
     # As in `transformers`, the first token never belongs to a phrase.
     named = [
-        [
-            i
-            for i, score in list(zip(ids, scores, strict=True))[1:]
-            if score > settings.text_threshold
-        ]
+        [i for i, score in zip(ids[1:], scores[1:], strict=True) if score > settings.text_threshold]
         for scores in token_scores
     ]
     return [

@@ -45,7 +45,7 @@ class OriginalGroundingDino:
         if not checkpoint.is_file():
             raise ValueError(f"there is no detector checkpoint {checkpoint}.")
         state = _read_state(checkpoint)
-        self.model = build_original(_settings(checkpoint))
+        self.model = build_original(architecture(checkpoint))
         missing, unexpected = self.model.load_state_dict(state, strict=False)
         wrong = [*missing, *(key for key in unexpected if key not in UNUSED)]
         if wrong:
@@ -104,12 +104,12 @@ def _with_head_axis(bert_model: nn.Module) -> nn.Module:
 
 
 def _masks_in_order(layer: nn.Module, args: tuple, inputs: dict) -> tuple[tuple, dict]:
-    """All heads' masks of the first caption, then of the next, as `MultiheadAttention` takes them."""
+    """All heads' masks of the first caption, then of the next: `MultiheadAttention`'s order."""
     return args, inputs | {"src_mask": inputs["src_mask"].repeat_interleave(layer.nhead, 0)}
 
 
 class _SharedJoiner(nn.Module):
-    """As `sola_model.detector.SharedBackbone`, for one image."""
+    """As `sola_model.grounding_dino.SharedBackbone`, for one image."""
 
     def __init__(self, joiner: nn.Module) -> None:
         super().__init__()
@@ -156,13 +156,20 @@ def _package(module: str) -> Any:
         ) from error
 
 
-def _settings(checkpoint: Path) -> dict[str, Any]:
+def architecture(checkpoint: Path) -> dict[str, Any]:
+    """The settings that a checkpoint's name, and the `.json` beside it, stand for.
+
+    Gradient checkpointing, which only training needs, is off.
+
+    Raises ValueError for other names, or if the package is not installed.
+    """
     for prefix, config in CONFIGS.items():
         if checkpoint.name.startswith(prefix):
             settings = vars(_package(f"groundingdino.config.{config}"))
             beside = checkpoint.with_suffix(".json")
             changes = json.loads(beside.read_text()) if beside.is_file() else {}
-            return {k: v for k, v in settings.items() if not k.startswith("__")} | changes
+            named = {k: v for k, v in settings.items() if not k.startswith("__")}
+            return named | {"use_checkpoint": False, "use_transformer_ckpt": False} | changes
     raise ValueError(
         f"cannot tell the architecture of {checkpoint.name!r}: keep the official file name, which "
         f"starts with {' or '.join(CONFIGS)}."

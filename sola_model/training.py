@@ -8,7 +8,7 @@ that finds it continues as if it had never stopped, since every step draws its r
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -306,7 +306,9 @@ def _fresh_selector(
     torch.manual_seed(recipe.training.seed)
     selector = TrackSelector(recipe.selector)
     if start is not None:
-        if start.config != recipe.selector:
+        dropout = ("attention_dropout", "convolution_dropout")  # may change, it has no weights
+        theirs = replace(start.config, **{n: getattr(recipe.selector, n) for n in dropout})
+        if theirs != recipe.selector:
             raise ValueError(
                 f"The weights to start from are of a selector with {start.config}, the recipe asks "
                 f"for {recipe.selector}. Only selectors of one configuration continue each other."

@@ -53,9 +53,9 @@ class CommitLog:
         # Packs are listed last: a record that moves into one meanwhile is seen there.
         if slugs is None:
             files = self.storage.files(folder)
-        else:  # records of earlier versions are in the folder itself
-            shards = ["", *sorted({f"/{_shard(slug)}" for slug in slugs})]
-            files = [f for s in shards for f in self.storage.files(folder + s, recursive=False)]
+        else:
+            shards = sorted({_shard(slug) for slug in slugs})
+            files = [file for shard in shards for file in self.storage.files(f"{folder}/{shard}")]
         found: dict[str, list[Record]] = {}
         for file in files:
             record = parse_record(file.path.rpartition("/")[2], file.path)

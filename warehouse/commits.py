@@ -24,11 +24,11 @@ STAGES: dict[str, tuple[str, ...]] = {
     "evaluate": ("predictions", "scores", "threshold_scores"),
 }
 RECORD_NAME = re.compile(
-    r"([A-Za-z0-9_-]+)\.(\d+)\.([A-Za-z0-9_-]+)\.(done|failed)(?:\.(\d+)-([0-9a-f]+))?\.json"
+    r"([A-Za-z0-9_-]+)\.(\d+)\.([A-Za-z0-9_-]+)\.(done|failed)\.(\d+)-([0-9a-f]+)\.json"
 )
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Key:
     """What a commit is about: a video of a split, a run, or a run on a video."""
 
@@ -45,7 +45,7 @@ class Key:
         return "-".join([*(file_safe(value) for value in fields if value), digest])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DataFile:
     """The rows of one table of a commit: a Parquet file, or a part of one that several share.
 
@@ -66,7 +66,7 @@ class DataFile:
         return self.first_row, self.first_row + self.rows
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Commit:
     """What a stage made for a key (`files`: table -> DataFile), or the error it failed with."""
 
@@ -97,13 +97,7 @@ class Commit:
         try:
             fields = json.loads(content)
             fields["key"] = Key(**fields["key"])
-            fields["files"] = {
-                table: DataFile(
-                    **{"first_row": 0, "file_rows": file["rows"], "file_sha256": file["sha256"]}
-                    | file
-                )
-                for table, file in fields["files"].items()
-            }
+            fields["files"] = {table: DataFile(**file) for table, file in fields["files"].items()}
             return cls(**fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WarehouseError(f"not a commit record ({error!r})") from error
@@ -136,7 +130,7 @@ def parse_record(name: str, place: str) -> Record | None:
         return None
     _, generation, fingerprint, status, version, unique = match.groups()
     done = status == "done"
-    return Record(int(generation), fingerprint, done, int(version or 0), unique or "", name, place)
+    return Record(int(generation), fingerprint, done, int(version), unique, name, place)
 
 
 def record_name(commit: Commit, version: int, unique: str) -> str:

@@ -23,7 +23,7 @@ def demo(
     workers: Workers = None,
     size: Annotated[
         Literal["small", "large"],
-        typer.Option(help="small: 400 clips, minutes. large: 1500 clips, hours, better selector."),
+        typer.Option(help="small: 400 clips. large: 2000 clips and a better selector."),
     ] = "small",
 ) -> None:
     """The whole method on embedded data and models, from scratch.

@@ -100,7 +100,7 @@ def test_nothing_stops_a_run(
     }
     assert len(store.failures("label")) == 3
     printed = capfd.readouterr().err
-    assert "label: 3/3 videos, 3 failed\n" in printed
+    assert "label: 3/3 videos, 3 failed" in printed
     assert "label: bad failed: no frames\n" in printed
 
 

@@ -1,6 +1,7 @@
 """Grounding DINO: the embedded model, and the plain `transformers` pipeline as the reference."""
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ from transformers import AutoProcessor, GroundingDinoForObjectDetection
 import sola_model.detector
 from sola_model.detector import (
     DEMO_DETECTOR,
-    DetectorSettings,
     detect,
     detector_identity,
     load_detector,
     normal_caption,
 )
+from sola_model.recipes import DetectorSettings
 from sola_model.sam2_models import DEMO_CHECKPOINT
 from sola_model.text import DEMO_TEXT_ENCODER
 from warehouse.demo_data import describe, random_scene, render_frames
@@ -185,7 +186,9 @@ def test_a_folder_without_all_weights_is_an_error(tmp_path):
 
 
 def test_an_original_checkpoint_without_its_package_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "groundingdino", None)
+    for name in [name for name in sys.modules if name.startswith("groundingdino.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "groundingdino", None)
     path = tmp_path / "groundingdino_swint_ogc.pth"
     with pytest.raises(ValueError, match="there is no detector checkpoint"):
         load_detector(path)

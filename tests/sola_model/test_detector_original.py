@@ -6,6 +6,8 @@ classes with random weights, and converted for `transformers`.
 
 import json
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,14 @@ from transformers import (
     SwinConfig,
 )
 
-from sola_model.detector import DEMO_DETECTOR, DetectorSettings, detect, load_detector
+from sola_model.detector import (
+    DEMO_DETECTOR,
+    Detection,
+    detect,
+    load_detector,
+)
+from sola_model.detector_original import architecture, build_original
+from sola_model.recipes import DetectorSettings
 from sola_model.sam2_models import DEMO_CHECKPOINT
 
 pytest.importorskip("groundingdino", reason="the optional package groundingdino-py")
@@ -36,14 +45,7 @@ BERT = BertConfig(
     intermediate_size=64,
     max_position_embeddings=64,
 )
-NETWORK = {
-    "enc_layers": 2,
-    "dec_layers": 2,
-    "dim_feedforward": 64,
-    "num_queries": 20,
-    "use_checkpoint": False,
-    "use_transformer_ckpt": False,
-}
+NETWORK = {"enc_layers": 2, "dec_layers": 2, "dim_feedforward": 64, "num_queries": 20}
 
 # How names of the package's tensors become those of transformers, applied in this order.
 RENAMED = [
@@ -110,12 +112,10 @@ def converted(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
+def checkpoint(tmp_path_factory) -> Iterator[Path]:
     """A small network of the package's, with its text encoder beside it."""
     from groundingdino.models.GroundingDINO.backbone import backbone
     from groundingdino.models.GroundingDINO.backbone.swin_transformer import SwinTransformer
-
-    from sola_model.detector_original import _settings, build_original
 
     folder = tmp_path_factory.mktemp("original")
     torch.manual_seed(0)
@@ -130,10 +130,90 @@ def checkpoint(tmp_path_factory) -> Path:
             "build_swin_transformer",
             lambda *_, out_indices, **__: SwinTransformer(out_indices=out_indices, **SWIN),
         )
-        patch.setattr("sola_model.detector_original.CACHED_BACKBONE", None, raising=False)
-        model = build_original(_settings(path))
-    for name, parameter in model.named_parameters():
-        if "gamma" in name:  # 1e-4: language would hardly matter
-            torch.nn.init.constant_(parameter, 0.5)
-    torch.save({"model": {f"module.{k}": v for k, v in model.state_dict().items()}}, path)
-    return path
+        model = build_original(architecture(path))
+        for name, parameter in model.named_parameters():
+            if "gamma" in name:  # 1e-4: language would hardly matter
+                torch.nn.init.constant_(parameter, 0.5)
+        torch.save({"model": {f"module.{k}": v for k, v in model.state_dict().items()}}, path)
+        yield path
+
+
+@pytest.fixture(scope="module")
+def original(checkpoint):
+    return load_detector(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def image_HW3() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (100, 140, 3), np.uint8)
+
+
+def assert_equal(found: list[list[Detection]], expected: list[list[Detection]]) -> None:
+    assert [len(boxes) for boxes in found] == [len(boxes) for boxes in expected]
+    for boxes, others in zip(found, expected, strict=True):
+        assert [d.phrase for d in boxes] == [d.phrase for d in others]
+        np.testing.assert_allclose([d.xyxy for d in boxes], [d.xyxy for d in others], atol=1e-3)
+        np.testing.assert_allclose([d.score for d in boxes], [d.score for d in others], atol=1e-4)
+
+
+def test_boxes_are_those_of_transformers_with_the_same_weights(
+    checkpoint, original, image_HW3, tmp_path
+):
+    config = GroundingDinoConfig(
+        backbone_config=SwinConfig(image_size=224, out_indices=[2, 3, 4], **SWIN),
+        text_config=BERT,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        num_queries=20,
+    )
+    model = GroundingDinoForObjectDetection(config)
+    state = {k.removeprefix("module."): v for k, v in torch.load(checkpoint)["model"].items()}
+    missing, unexpected = model.load_state_dict(converted(state), strict=False)
+    assert not unexpected and all("swin.layernorm" in name for name in missing)  # never used
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(DEMO_DETECTOR).save_pretrained(tmp_path)
+    ((_, found),) = detect(original, [(0, image_HW3)], CAPTIONS, SETTINGS)
+    ((_, expected),) = detect(load_detector(tmp_path), [(0, image_HW3)], CAPTIONS, SETTINGS)
+    assert all(len(boxes) > 5 for boxes in found)
+    assert_equal(found, expected)
+
+
+def test_captions_of_a_batch_do_not_disturb_each_other(original, image_HW3):
+    ((_, together),) = detect(original, [(0, image_HW3)], CAPTIONS, SETTINGS)
+    alone = [
+        next(detect(original, [(0, image_HW3)], [caption], SETTINGS))[1][0] for caption in CAPTIONS
+    ]
+    assert_equal(together, alone)
+
+
+def test_a_frame_is_encoded_once(original, image_HW3):
+    images = []
+    swin = original.backbone.joiner[0]
+    hook = swin.register_forward_pre_hook(lambda _, inputs: images.append(len(inputs[0].tensors)))
+    frames = [(0, image_HW3), (4, image_HW3[::-1].copy())]
+    assert len(list(detect(original, frames, CAPTIONS, SETTINGS))) == 2
+    hook.remove()
+    assert images == [1, 1]
+
+
+def test_a_caption_that_the_text_encoder_cannot_take_is_an_error(original, image_HW3):
+    with pytest.raises(ValueError, match=r"67 tokens, this detector takes at most 64"):
+        list(detect(original, [(0, image_HW3)], ["star " * 64], SETTINGS))
+
+
+def test_wrong_files_are_errors_that_say_what_is_valid(checkpoint, tmp_path):
+    other = tmp_path / "groundingdino_swint_ogc.pth"
+    shutil.copy(checkpoint.with_suffix(".json"), other.with_suffix(".json"))
+    other.write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match="is not a checkpoint of Grounding DINO's original"):
+        load_detector(other)
+    torch.save({"model": converted(torch.load(checkpoint)["model"])}, other)
+    with pytest.raises(ValueError, match=r"does not fit the package's model: \d+ tensors"):
+        load_detector(other)
+    shutil.copy(DEMO_CHECKPOINT, other)
+    with pytest.raises(ValueError, match=r"does not fit [^$]* as a folder"):
+        load_detector(other)
+    with pytest.raises(ValueError, match="keep the official file name"):
+        load_detector(shutil.copy(checkpoint, tmp_path / "mine.pth"))

@@ -42,7 +42,7 @@ def test_stopped_between_steps(tmp_path, schedule, step):
     assert_same(resumed, whole)
     positions = [(p.epoch, p.expressions, p.metrics is None) for p in seen]
     assert len(positions) == len(set(positions)) == 3 * 7  # nothing was done twice
-    assert_same(train_selector(VIDEOS, VALIDATION, recipe, cut), whole)
+    assert_same(train_selector(VIDEOS, VALIDATION, with_training(epochs=12), cut), whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.pt", "whole.pt"]
 
 
@@ -61,18 +61,19 @@ def test_stopped_before_the_first_checkpoint_of_an_epoch(tmp_path):
     assert_same(train_selector(VIDEOS, VALIDATION, recipe, tmp_path / "cut.pt"), whole)
 
 
+def train_on(cut):
+    train_selector(VIDEOS, VALIDATION, with_training(epochs=12), cut, checkpoint_seconds=0)
+
+
 def test_killed_at_random(tmp_path):
-    recipe = with_training(epochs=12)
-    whole = train_selector(VIDEOS, VALIDATION, recipe, tmp_path / "whole.pt")
+    whole = train_selector(VIDEOS, VALIDATION, with_training(epochs=12), tmp_path / "whole.pt")
     cut = tmp_path / "cut.pt"
-
-    def train():
-        train_selector(VIDEOS, VALIDATION, recipe, cut, checkpoint_seconds=0)
-
-    fork = multiprocessing.get_context("fork")
+    # Forked from a process that has imported all and has no threads, as this one may have.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
     kills, moments = 0, random.Random(0)
     while True:
-        process = fork.Process(target=train)
+        process = server.Process(target=train_on, args=(cut,))
         process.start()
         time.sleep(moments.uniform(0.1, 0.5))
         if process.exitcode is not None:
@@ -83,4 +84,4 @@ def test_killed_at_random(tmp_path):
         assert kills < 100
     assert process.exitcode == 0
     assert kills
-    assert_same(train_selector(VIDEOS, VALIDATION, recipe, cut), whole)
+    assert_same(train_selector(VIDEOS, VALIDATION, with_training(epochs=12), cut), whole)

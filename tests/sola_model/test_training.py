@@ -109,6 +109,8 @@ def test_training_goes_on_from_given_weights(tmp_path):
         )
         first_loss[name] = trained.metrics[0].train_loss
     assert first_loss["warm"] < first_loss["fresh"] - 0.05
+    dropped = replace(TINY, selector=replace(TINY.selector, attention_dropout=0.5))
+    train_selector(videos, [], dropped, tmp_path / "dropped.pt", start=start)
     other = replace(TINY, selector=replace(TINY.selector, layers=2))
     with pytest.raises(ValueError, match="one configuration"):
         train_selector(videos, [], other, tmp_path / "c.pt", start=start)

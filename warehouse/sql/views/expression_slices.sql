@@ -1,6 +1,7 @@
 -- One row per expression and group it is reported under: `slice` names the question, `value` the
 -- answer, `place` orders the answers. A tag is a slice of its own with one value.
-WITH sliced AS (
+WITH facts AS MATERIALIZED (FROM expression_facts),
+sliced AS (
     SELECT
         dataset,
         split,
@@ -45,11 +46,11 @@ WITH sliced AS (
                 'value': CASE WHEN other_objects < 3 THEN other_objects::VARCHAR ELSE '3+' END
             }
         ], recursive := true)
-    FROM expression_facts
+    FROM facts
 )
 SELECT * FROM sliced WHERE place IS NOT NULL
 UNION ALL BY NAME
 SELECT
     dataset, split, video_id, expression_id, 'tag' AS slice, 0 AS place,
     unnest(list_distinct(tags)) AS value
-FROM expression_facts
+FROM facts
