@@ -291,6 +291,7 @@ DEMO = Recipe(
     extraction=Extraction(
         grid=GridPrompts(points_per_side=10, predicted_iou=0.75, stability=0.85), max_tracks=16
     ),
+    detection=DetectorSettings(short_side=112, long_side=144),
     token_features="pointer+geometry",
     selector=SelectorConfig(
         token_dim=76,

@@ -172,11 +172,12 @@ class ObjectStore(Storage):
     """A prefix of a bucket. Errors that may pass (500, throttling, timeouts) are tried again."""
 
     def __init__(self, url: str) -> None:
+        self.url = options = url
         if url.startswith("s3://") and "allow_delayed_open" not in url:
             # A small file is then one PUT, not a multipart upload of three requests.
-            url += ("&" if "?" in url else "?") + "allow_delayed_open=true"
+            options += ("&" if "?" in url else "?") + "allow_delayed_open=true"
         try:
-            found, prefix = self.retrying(lambda: fs.FileSystem.from_uri(url))
+            found, prefix = self.retrying(lambda: fs.FileSystem.from_uri(options))
             self._fs = fs.SubTreeFileSystem(prefix, found)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise WarehouseError(
@@ -185,7 +186,6 @@ class ObjectStore(Storage):
                 "AWS_DEFAULT_REGION and, for a store of your own, AWS_ENDPOINT_URL in the "
                 "environment."
             ) from error
-        self.url = url
 
     def retrying(self, operation: Callable[[], T]) -> T:
         for attempt in range(ATTEMPTS):

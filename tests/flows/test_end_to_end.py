@@ -27,8 +27,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def run_all(warehouse: str, data: str) -> str:
     """All flows; returns the run id."""
-    for split in ("train", "valid_u"):
-        precompute(warehouse, "demo", data, split, recipe="demo", workers=2)
+    for split, detector in (("train", None), ("valid_u", "demo")):
+        precompute(warehouse, "demo", data, split, "demo", detector=detector, workers=2)
         label(warehouse, "demo", split, recipe="demo", workers=1)
     run_id = train(warehouse, "demo", recipe="demo")
     evaluate(warehouse, "demo", "valid_u", run_id, workers=1)

@@ -1,10 +1,12 @@
 """A run that was stopped, at any moment, goes on as if it never had been."""
 
-import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch
 from sola_model.training import train_selector
 from tests.sola_model.training_videos import make_videos, with_training
 
+ROOT = Path(__file__).parents[2]
 VIDEOS, VALIDATION = make_videos(3, 0), make_videos(1, 1)
 
 
@@ -42,7 +45,7 @@ def test_stopped_between_steps(tmp_path, schedule, step):
     assert_same(resumed, whole)
     positions = [(p.epoch, p.expressions, p.metrics is None) for p in seen]
     assert len(positions) == len(set(positions)) == 3 * 7  # nothing was done twice
-    assert_same(train_selector(VIDEOS, VALIDATION, with_training(epochs=12), cut), whole)
+    assert_same(train_selector(VIDEOS, VALIDATION, recipe, cut), whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.pt", "whole.pt"]
 
 
@@ -61,27 +64,38 @@ def test_stopped_before_the_first_checkpoint_of_an_epoch(tmp_path):
     assert_same(train_selector(VIDEOS, VALIDATION, recipe, tmp_path / "cut.pt"), whole)
 
 
-def train_on(cut):
-    train_selector(VIDEOS, VALIDATION, with_training(epochs=12), cut, checkpoint_seconds=0)
-
-
 def test_killed_at_random(tmp_path):
-    whole = train_selector(VIDEOS, VALIDATION, with_training(epochs=12), tmp_path / "whole.pt")
-    cut = tmp_path / "cut.pt"
-    # Forked from a process that has imported all and has no threads, as this one may have.
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])
+    recipe, cut = with_training(epochs=12), tmp_path / "cut.pt"
+    whole = train_selector(VIDEOS, VALIDATION, recipe, tmp_path / "whole.pt")
+    # In a process of its own: this one may have threads, which a fork does not take along.
+    killing = subprocess.run(
+        [sys.executable, "-m", "tests.sola_model.test_resume", cut], cwd=ROOT, capture_output=True
+    )
+    assert killing.returncode == 0, killing.stderr.decode()
+    assert int(killing.stdout) > 0
+    assert_same(train_selector(VIDEOS, VALIDATION, recipe, cut), whole)
+
+
+def kill_at_random(cut: Path) -> int:
+    """Train to the end in processes that are killed at random moments; returns how many were."""
+    train_selector(VIDEOS, VALIDATION, with_training(epochs=1), cut.with_name("warm.pt"))
     kills, moments = 0, random.Random(0)
     while True:
-        process = server.Process(target=train_on, args=(cut,))
-        process.start()
-        time.sleep(moments.uniform(0.1, 0.5))
-        if process.exitcode is not None:
-            break
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
+        pid = os.fork()
+        if pid == 0:
+            recipe = with_training(epochs=12)
+            train_selector(VIDEOS, VALIDATION, recipe, cut, checkpoint_seconds=0)
+            os._exit(0)
+        time.sleep(moments.uniform(0.1, 1))
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            assert status == 0
+            return kills
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         kills += 1
         assert kills < 100
-    assert process.exitcode == 0
-    assert kills
-    assert_same(train_selector(VIDEOS, VALIDATION, with_training(epochs=12), cut), whole)
+
+
+if __name__ == "__main__":
+    print(kill_at_random(Path(sys.argv[1])))
