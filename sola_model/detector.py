@@ -21,8 +21,8 @@ from sola_model.grounding_dino import make_lean
 from sola_model.recipes import DetectorSettings
 
 DEMO_DETECTOR = Path(__file__).parent / "demo" / "detector"
-# Image positions in a batch, over its captions: what fits a CPU's cache, or a GPU's memory.
-POSITIONS = {"cpu": 5_000, "cuda": 60_000}
+# Values of image features in a batch, over its captions: near a CPU's cache, or a GPU's memory.
+FEATURES = {"cpu": 400_000, "cuda": 16_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Detector(Protocol):
     device: str
 
     def encode(self, pixels_13HW: Tensor) -> int:
-        """Encode the image that `find` looks at; returns its number of positions."""
+        """Encode the image that `find` looks at; returns how many values its features have."""
         ...
 
     def find(self, captions: list[str]) -> tuple[Tensor, Tensor]:
@@ -116,8 +116,8 @@ def _scores_and_boxes(
     detector: Detector, pixels_13HW: Tensor, texts: list[str], size: tuple[int, int]
 ) -> list[tuple[Tensor, Tensor]]:
     """Scores (Q, W or more) and corners (Q, 4) in pixels of each caption, on the CPU."""
-    positions = detector.encode(pixels_13HW.to(detector.device))
-    batch = max(1, POSITIONS[torch.device(detector.device).type] // positions)
+    features = detector.encode(pixels_13HW.to(detector.device))
+    batch = max(1, FEATURES[torch.device(detector.device).type] // features)
     found = []
     for start in range(0, len(texts), batch):
         logits_EQW, boxes_EQ4 = detector.find(texts[start : start + batch])
@@ -219,7 +219,7 @@ class GroundingDino:
     def encode(self, pixels_13HW: Tensor) -> int:
         """See `Detector`."""
         self._pixels = pixels_13HW
-        return self.backbone.encode(pixels_13HW)
+        return self.backbone.encode(pixels_13HW) * self.model.config.d_model
 
     def find(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """See `Detector`."""

@@ -67,7 +67,7 @@ class OriginalGroundingDino:
     def encode(self, pixels_13HW: Tensor) -> int:
         """See `sola_model.detector.Detector`."""
         self._pixels = pixels_13HW
-        return self.backbone.encode(_images(pixels_13HW))
+        return self.backbone.encode(_images(pixels_13HW)) * self.model.hidden_dim
 
     def find(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """See `sola_model.detector.Detector`."""

@@ -78,13 +78,13 @@ def plain_pipeline(folder, image_HW3, caption, settings):
     return boxes, found["scores"][order], [found["text_labels"][i] for i in order]
 
 
-@pytest.mark.parametrize("positions", [1, 700, 100_000])
+@pytest.mark.parametrize("features", [1, 50_000, 10**9])
 def test_captions_together_equal_single_calls_of_the_plain_pipeline(
-    detector, clip, positions, monkeypatch
+    detector, clip, features, monkeypatch
 ):
-    monkeypatch.setitem(sola_model.detector.POSITIONS, "cpu", positions)
+    monkeypatch.setitem(sola_model.detector.FEATURES, "cpu", features)
     frames, texts = clip
-    captions = texts[:5] if positions < 100_000 else texts
+    captions = texts[:5] if features < 10**9 else texts
     ((index, found),) = detect(detector, frames[1:2], captions, SETTINGS)
     assert index == 8 and len(found) == len(captions)
     assert any(found)
@@ -109,7 +109,7 @@ def test_images_of_other_shapes_are_resized_as_the_pipeline_does(detector):
 
 
 def test_a_frame_is_encoded_once_whatever_the_number_of_captions(detector, clip, monkeypatch):
-    monkeypatch.setitem(sola_model.detector.POSITIONS, "cpu", 1000)  # several batches of captions
+    monkeypatch.setitem(sola_model.detector.FEATURES, "cpu", 50_000)  # several batches of captions
     frames, texts = clip
     images = []
     encoder = detector.backbone.backbone.conv_encoder
