@@ -10,25 +10,28 @@ objects AS (
     FROM present
     GROUP BY ALL
 ),
-meant AS (
-    SELECT dataset, split, video_id, expression_id, unnest(list_distinct(object_ids)) AS object_id
-    FROM expressions
+asked AS (
+    SELECT *, list_sort(list_distinct(object_ids)) AS target_ids FROM expressions
+),
+meant AS (  -- several expressions mean the same objects: each set of them once
+    SELECT dataset, split, video_id, target_ids, unnest(target_ids) AS object_id
+    FROM (SELECT DISTINCT dataset, split, video_id, target_ids FROM asked)
 ),
 target_frames AS (  -- objects of a data set do not overlap, so their shares add up
-    SELECT dataset, split, video_id, expression_id, frame_index, sum(share) AS share
+    SELECT dataset, split, video_id, target_ids, frame_index, sum(share) AS share
     FROM meant
     JOIN present USING (dataset, split, video_id, object_id)
     GROUP BY ALL
 ),
 target_sizes AS (
     SELECT
-        dataset, split, video_id, expression_id, avg(share) AS object_size, count(*) AS seen_frames
+        dataset, split, video_id, target_ids, avg(share) AS object_size, count(*) AS seen_frames
     FROM target_frames
     GROUP BY ALL
 )
 SELECT
-    expressions.dataset,
-    expressions.split,
+    asked.dataset,
+    asked.split,
     video_id,
     expression_id,
     text,
@@ -54,7 +57,7 @@ SELECT
         || '|\b(go|goes|going|come|comes|coming|flies|lying|circling|forwards?|backwards?|upwards?'
         || '|downwards?|towards?|away|stationary|motionless|still)\b'
     ) AS motion_words
-FROM expressions
+FROM asked
 JOIN videos USING (dataset, split, video_id)
 LEFT JOIN objects USING (dataset, split, video_id)
-LEFT JOIN target_sizes USING (dataset, split, video_id, expression_id)
+LEFT JOIN target_sizes USING (dataset, split, video_id, target_ids)
