@@ -77,8 +77,9 @@ def _progress(
             due = row.finished or time.monotonic() - last_line > PLAIN_LINE_EVERY_S
             if due and not console.is_terminal:
                 last_line = time.monotonic()
-                left = timedelta(seconds=round(row.time_remaining or 0))
-                line = f"{stage}: {row.completed:.0f}/{of} {unit}, {note}{speed}, {left} left"
+                line = f"{stage}: {row.completed:.0f}/{of} {unit}, {note}{speed}"
+                if row.time_remaining:
+                    line += f", {timedelta(seconds=round(row.time_remaining))} left"
                 print(line, file=sys.stderr, flush=True)
 
         yield advance
