@@ -14,10 +14,24 @@ from warehouse import TABLES, Key, Warehouse
 from warehouse.demo_data import write_dataset
 from warehouse.queries import named_queries
 
-COMMANDS = (
-    "demo check precompute label train import-checkpoint evaluate compare submit score export "
-    "query status verify compact gc"
-).split()
+COMMANDS = [
+    "demo",
+    "check",
+    "precompute",
+    "label",
+    "train",
+    "import-checkpoint",
+    "evaluate",
+    "compare",
+    "submit",
+    "score",
+    "export",
+    "query",
+    "status",
+    "verify",
+    "compact",
+    "gc",
+]
 
 
 def sola(*arguments: str) -> Result:

@@ -38,7 +38,7 @@ def test_splits_are_one_for_all_data_sets_or_one_for_each():
         splits_of(["a", "b", "c"], ["x", "y"])
 
 
-def test_progress_says_loss_jf_speed_and_time_left(capsys):
+def test_progress_says_loss_jf_and_speed(capsys):
     with training_progress(2) as show:
         for expressions in (4, 8, 20):
             show(Progress(epoch=2, expressions=expressions, total=20, loss=0.5))
@@ -47,7 +47,7 @@ def test_progress_says_loss_jf_speed_and_time_left(capsys):
     assert line.startswith(
         "train: 20/20 expressions, epoch 2/2, loss 0.500, validation 0.750, J&F 62.5, "
     )
-    assert "expressions/s" in line and line.endswith("0:00:00 left")
+    assert line.endswith("expressions/s")  # and at the end no time left
 
 
 @pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
