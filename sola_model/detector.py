@@ -22,7 +22,7 @@ from sola_model.recipes import DetectorSettings
 
 DEMO_DETECTOR = Path(__file__).parent / "demo" / "detector"
 # Values of image features in a batch, over its captions: near a CPU's cache, or a GPU's memory.
-FEATURES = {"cpu": 400_000, "cuda": 16_000_000}
+FEATURES = {"cpu": 400_000, "mps": 4_000_000, "cuda": 16_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
