@@ -28,6 +28,9 @@ bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.shared_tracks
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.detector
+	$(BIN)/python -m benchmarks.warehouse
+	$(BIN)/python -m benchmarks.planning
+	$(BIN)/python -m benchmarks.chaos
 
 up: $(INSTALLED)  ## Prefect's server, deployments, schedules and workers, on this machine
 	$(BIN)/python -m flows.services up

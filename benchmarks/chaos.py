@@ -3,8 +3,8 @@
     python -m benchmarks.chaos --kills 200
     python -m benchmarks.chaos --kills 200 --warehouse s3://bucket/prefix
 
-Two publishers make the same videos at once, configuration after configuration; a third process
-compacts and collects garbage without pause. All three are killed with SIGKILL and started again,
+Two publishers make the same videos at once, configuration after configuration; two more
+compact and collect garbage without pause. All four are killed with SIGKILL and started again,
 while a DuckDB reader checks that it never sees an error, a part of a video, or an older state
 than before. At the end the warehouse must equal one that was never disturbed.
 """
@@ -160,26 +160,28 @@ def chaos(place: str, kills: int, grace: float, seed: int, pause: float = 0.5) -
         return process
 
     killed, version, errors = 0, 0, []
-    tidying = start(tidier, place, grace)
+    tidying = [start(tidier, place, grace) for _ in range(2)]
     while killed < kills and not errors:
         version += 1
         running = [start(publisher, place, version, chance.random()) for _ in range(2)]
         while any(process.exitcode != 0 for process in running) and not errors:
             time.sleep(chance.uniform(0, pause))
             if killed < kills:
-                victim = chance.choice([*running, tidying])
+                victim = chance.choice([*running, *tidying])
                 killed += victim.is_alive()
                 victim.kill()
                 victim.join()
-            ended = [p.exitcode for p in [*running, tidying] if p.exitcode not in (None, 0)]
+            ended = [p.exitcode for p in [*running, *tidying] if p.exitcode not in (None, 0)]
             errors += [f"a writer ended with {code}" for code in ended if code != -signal.SIGKILL]
             for index, process in enumerate(running):
                 if process.exitcode:
                     running[index] = start(publisher, place, version, chance.random())
-            if tidying.exitcode is not None:
-                tidying = start(tidier, place, grace)
-    tidying.kill()
-    tidying.join()
+            for index, process in enumerate(tidying):
+                if process.exitcode is not None:
+                    tidying[index] = start(tidier, place, grace)
+    for process in tidying:
+        process.kill()
+        process.join()
     stop.set()
     queries, seen_errors = report.get()
     watching.join()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from warehouse.commit_log import is_pack
-from warehouse.commits import STAGES, Record
+from warehouse.commits import STAGES, Commit, Record
 from warehouse.schemas import WarehouseError
 from warehouse.storage import StoredFile
 from warehouse.store import Warehouse
@@ -52,9 +52,8 @@ def find_garbage(store: Warehouse, older_than: float) -> Garbage:
     # Listed before the records are read: a file that none of them names is not one of theirs.
     files = [file for folder in FOLDERS for file in store.storage.files(folder)]
     files += store.storage.files("", recursive=False)
-    if unknown := {f.path.split("/")[1] for f in files if f.path.startswith("commits/")} - {
-        *STAGES
-    }:
+    stages = {file.path.split("/")[1] for file in files if file.path.startswith("commits/")}
+    if unknown := stages - set(STAGES):
         raise WarehouseError(
             f"{store.url} has commits of {', '.join(sorted(unknown))}, which this version does not "
             "know. Collect garbage with the version that wrote them."
@@ -64,7 +63,7 @@ def find_garbage(store: Warehouse, older_than: float) -> Garbage:
     for stage in STAGES:
         kept, useless = _sort_records(store, stage, old)
         garbage.records.extend(old[path] for path in sorted(useless))
-        for commit in store.log.load(kept):
+        for commit in kept:
             named.update(commit.paths)
             if stage == "train" and commit.status == "done":
                 runs.add(commit.key.run_id)
@@ -88,8 +87,8 @@ def is_temporary(path: str) -> bool:
 
 def _sort_records(
     store: Warehouse, stage: str, old: Mapping[str, StoredFile]
-) -> tuple[list[Record], set[str]]:
-    """The records of a stage to keep, and the files of records that may go.
+) -> tuple[list[Commit], set[str]]:
+    """The commits of a stage to keep, and the files of records that may go.
 
     A record may go when a later one, itself old, has taken its place; a copy of a record, when an
     old pack that is newer than the copy has it, too.
@@ -111,4 +110,7 @@ def _sort_records(
             newest = max(packs, key=lambda c: (old[c.place].modified, c.place), default=None)
             kept.append(newest or copies[0])
             needed.update([newest.place] if newest else [copy.place for copy in copies])
-    return kept, (places - needed) & set(old)
+    try:
+        return store.log.load(kept), (places - needed) & set(old)
+    except FileNotFoundError:  # another process is collecting, too
+        return _sort_records(store, stage, old)
