@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -18,6 +19,10 @@ def wanted_labels(store: Warehouse, dataset: str, split: str, recipe: Recipe) ->
     """What the labels of each precomputed, labelled video depend on."""
     ingested = store.current("ingest", dataset=dataset, split=split)
     precomputed = store.current("precompute", dataset=dataset, split=split)
+    expressions = store.read("expressions", [ingested[key] for key in precomputed])
+    labelled = set(
+        expressions.filter(pc.is_valid(expressions["object_ids"]))["video_id"].to_pylist()
+    )
     return {
         key: fingerprint(
             tracks=commit.files["masks"].sha256,
@@ -27,7 +32,7 @@ def wanted_labels(store: Warehouse, dataset: str, split: str, recipe: Recipe) ->
             version=VERSION,
         )
         for key, commit in precomputed.items()
-        if any(e.object_ids is not None for e in read_expressions(store, ingested[key]))
+        if key.video_id in labelled
     }
 
 
