@@ -30,7 +30,7 @@ def overlay(frame_HW3: np.ndarray, masks: Mapping[int, dict]) -> np.ndarray:
         blended = (1 - OPACITY) * picture[inside_HW > 0] + OPACITY * colour
         picture[inside_HW > 0] = blended.astype(np.uint8)
         outline, _ = cv2.findContours(inside_HW, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outline, -1, colour.tolist(), 1, cv2.LINE_AA)
+        cv2.drawContours(picture, outline, -1, colour.tolist(), 1)
     return picture
 
 
