@@ -3,7 +3,8 @@
     python -m benchmarks.shared_tracks        # or: make bench
 
 An expression means one object; its boxes are those of the object's true masks on the prompt frames,
-each side moved at random, and sometimes another object's, as a detector's are. They are shared
+each side moved at random, and sometimes another object's, as a detector's are. Expressions are
+propagated in turn (release), or merged into common batches, or their boxes are shared
 among themselves, and then with the grid's tracks as well. Clips of the embedded data, embedded
 model, one thread, seconds of processor time. An object step is one object on one frame. J&F is
 that of the best of the tracks that an expression may select: the grid's and its own.
@@ -87,17 +88,22 @@ def main() -> None:
         prompts = box_prompts(model, video, boxes, BoxPrompts())
         track_prompts(model, video, prompts[:1], Extraction())  # warm
         hidden = [None] * len(grid)
-        ways = {"apart": (False, grid), "shared": (True, hidden), "shared with grid": (True, grid)}
+        ways = {
+            "in turn": (False, False, grid),
+            "merged": (False, True, grid),
+            "shared": (True, True, hidden),
+            "shared with grid": (True, True, grid),
+        }
         print(f"clip {seed}: {len(prompts)} box prompts, {len(grid)} grid tracks")
-        for way, (shared, existing) in ways.items():
-            settings = Extraction(boxes=BoxPrompts(shared=shared))
+        for way, (shared, merged, existing) in ways.items():
+            settings = Extraction(boxes=BoxPrompts(shared=shared), merged=merged)
             with Timer() as timer:
                 extracted = track_prompts(model, video, prompts, settings, existing)
             jf = 100 * float(np.mean(best_tracks(grid, extracted, true_masks, means)))
             measured[way].append((FRAMES * len(extracted.tracks), timer.seconds, jf))
             print("  {}: {} object steps, {:.2f} s, J&F {:.1f}".format(way, *measured[way][-1]))
-    steps, seconds, jf = (np.array(column) for column in zip(*measured["apart"], strict=True))
-    for way in ("shared", "shared with grid"):
+    steps, seconds, jf = (np.array(column) for column in zip(*measured["in turn"], strict=True))
+    for way in ("merged", "shared", "shared with grid"):
         own_steps, own_seconds, own_jf = np.array(measured[way]).T
         print(
             f"{way}: {own_steps.sum():.0f} object steps instead of {steps.sum():.0f}, median "

@@ -83,6 +83,10 @@ class Extraction:
     max_tracks: propagation of the grid's prompts (and of ground-truth masks) stops at this many.
     batch: prompts of one frame that are propagated together (half for more than 200 frames);
         part of the method, since there is no duplicate check inside a batch.
+    merged: prompts that do not filter each other (of the grid, of each expression's boxes, of the
+        ground truth) share batches as well, which fills a GPU. Tokens then differ from the
+        official predictor's by rounding (up to 1e-4 of the largest channel); else they are
+        identical.
     """
 
     grid: GridPrompts = field(default_factory=GridPrompts)
@@ -91,6 +95,7 @@ class Extraction:
     duplicate_iou: float = 0.7
     max_tracks: int = 64
     batch: int = 4
+    merged: bool = False
 
     def __post_init__(self) -> None:
         if self.max_tracks < 1 or self.batch < 1:
@@ -269,6 +274,7 @@ PAPER = Recipe(
 RELEASE_FAST = replace(
     RELEASE,
     name="release-fast",
+    extraction=Extraction(merged=True),
     training=TrainingConfig(
         learning_rate=1e-4,
         expressions_per_step=16,
@@ -279,7 +285,9 @@ RELEASE_FAST = replace(
 )
 
 # Box prompts of a video's expressions are pooled: each distinct object is propagated once.
-SHARED = replace(RELEASE, name="shared", extraction=Extraction(boxes=BoxPrompts(shared=True)))
+SHARED = replace(
+    RELEASE, name="shared", extraction=Extraction(boxes=BoxPrompts(shared=True), merged=True)
+)
 
 # The method at the size of the embedded models and data. All expressions of a video make a step, so
 # steps are fewer and less noisy, and the learning rate and the weights are tuned again for minutes
@@ -289,7 +297,9 @@ DEMO = Recipe(
     sam2="demo",
     text_encoder="demo",
     extraction=Extraction(
-        grid=GridPrompts(points_per_side=10, predicted_iou=0.75, stability=0.85), max_tracks=16
+        grid=GridPrompts(points_per_side=10, predicted_iou=0.75, stability=0.85),
+        max_tracks=16,
+        merged=True,
     ),
     detection=DetectorSettings(short_side=112, long_side=144),
     token_features="pointer+geometry",

@@ -4,8 +4,8 @@ Paper, section 3.3 and supplement D: prompts are propagated from the largest to 
 forward and backward, and a prompt that a track already covers at its own frame is left out.
 Prompts that can filter each other form a chain: those of the grid, those of the boxes of one
 expression (or of all, see `BoxPrompts.shared`), those of the ground truth. Each chain is replayed
-in the release's order; what it asks for is propagated together with what other chains, also those
-of other videos, ask for at the time.
+in the release's order, one after another as in the release, or with `Extraction.merged` in step:
+what a chain asks for is propagated together with what others ask for at the time.
 """
 
 from collections import defaultdict
@@ -81,7 +81,7 @@ def track_videos(
     *,
     engine: Engine = AUTOMATIC,
 ) -> list[VideoTracks]:
-    """`track_prompts` for several videos together, so that batches are full; same results."""
+    """`track_prompts` for several videos in step, so that batches are full (see `merged`)."""
     videos = [_extraction(video, prompts, settings, ()) for video, prompts in items]
     return _run(model, _together(videos), engine)
 
@@ -94,6 +94,14 @@ def _run(model: SAM2Base, replay: Replay, engine: Engine) -> Any:
         except StopIteration as end:
             return end.value
         produced = propagate(model, requests, engine)
+
+
+def _in_turn(replays: Sequence[Replay]) -> Replay:
+    """Several replays one after another: every batch is one of the release's."""
+    results = []
+    for replay in replays:
+        results.append((yield from replay))
+    return results
 
 
 def _together(replays: Sequence[Replay]) -> Replay:
@@ -133,15 +141,14 @@ def _extraction(
         by_expression[prompt.expression_id].append(prompt)
     grid = Chain(video, by_source["grid"], settings)
     given = Chain(video, by_source["mask"], settings)
+    run = _together if settings.merged else _in_turn
     if settings.boxes.shared:
         pooled = Chain(video, by_source["box"], settings)
         boxes = [pooled]
-        yield from _together([_grid_then_boxes(grid, pooled, existing), given.replay()])
+        yield from run([_grid_then_boxes(grid, pooled, existing), given.replay()])
     else:
         boxes = [Chain(video, masks, settings) for masks in by_expression.values()]
-        yield from _together(
-            [grid.replay(), *(chain.replay_boxes() for chain in boxes), given.replay()]
-        )
+        yield from run([grid.replay(), *(chain.replay_boxes() for chain in boxes), given.replay()])
     return _assembled(video, [grid, *boxes, given], len(existing))
 
 

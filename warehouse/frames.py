@@ -8,14 +8,19 @@ is not applied: masks are drawn on the stored pixels); a video file's display ro
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
+from itertools import dropwhile
 from pathlib import Path
 
 import av
 import numpy as np
 from PIL import Image
 
+from warehouse.video_index import read_index, seek_before
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # in order of preference; upper case counts as well
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+CUT_OFF_S = 0.5  # a Matroska file that ends so much before its declared end is cut off
 JPEG_END = b"\xff\xd9"
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
@@ -87,6 +92,18 @@ def count_frames(path: Path) -> int:
     """
     with _open_video(path) as container:
         return sum(1 for _ in _video_frames(container, path))
+
+
+def video_length(path: Path) -> tuple[int, Fraction]:
+    """Number of frames, and frames per second (on average), of a video file.
+
+    Where its packets tell the number nothing is decoded, so damage is found when frames are read.
+    Raises FrameError when the file does not open or has no video stream.
+    """
+    with _open_video(path) as container:
+        rate = container.streams.video[0].average_rate or Fraction(25)
+        index = read_index(container)
+    return len(index.times) if index else count_frames(path), rate
 
 
 def frame_files(path: Path, frames: Sequence[str]) -> list[Path]:
@@ -170,12 +187,26 @@ def _ends(file: Path) -> bool:
 
 def _decode_video(path: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
     wanted = {int(frame) for frame in frames}
+    for index, frame in _numbered(path, min(wanted, default=0)):
+        if index in wanted:
+            # av gives the rotation to apply in degrees, counter-clockwise, as np.rot90 turns.
+            image_HW3 = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+            yield np.ascontiguousarray(image_HW3)
+
+
+def _numbered(path: Path, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Frames with their indices, from `first` or an earlier one on."""
     with _open_video(path) as container:
-        for index, frame in enumerate(_video_frames(container, path)):
-            if index in wanted:
-                # av gives the rotation to apply in degrees, counter-clockwise, as np.rot90 turns.
-                image_HW3 = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                yield np.ascontiguousarray(image_HW3)
+        if first and (start := seek_before(container, first)):
+            index, time = start
+            frames = dropwhile(lambda frame: frame.pts < time, _video_frames(container, path))
+            frame = next(frames, None)
+            if frame is not None and frame.pts == time:
+                yield index, frame
+                yield from enumerate(frames, index + 1)
+                return
+    with _open_video(path) as container:
+        yield from enumerate(_video_frames(container, path))
 
 
 def _open_video(path: Path) -> av.container.InputContainer:
@@ -191,10 +222,28 @@ def _open_video(path: Path) -> av.container.InputContainer:
 
 
 def _video_frames(container: av.container.InputContainer, path: Path) -> Iterator[av.VideoFrame]:
+    stream = container.streams.video[0]
+    end = 0.0
     try:
-        yield from container.decode(video=0)
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise FrameError(f"{path}: is cut off or damaged after {end:.1f} s; copy it again")
+            for frame in packet.decode():
+                end = max(end, float(((frame.pts or 0) + frame.duration) * frame.time_base))
+                yield frame
     except av.FFmpegError as error:
-        raise FrameError(f"{path}: stops decoding ({error})") from error
+        raise FrameError(f"{path}: stops decoding after {end:.1f} s ({error})") from error
+    declared = _matroska_duration(stream)
+    if end + CUT_OFF_S < declared:
+        raise FrameError(
+            f"{path}: ends after {end:.1f} of {declared:.1f} s; it is cut off, copy it again"
+        )
+
+
+def _matroska_duration(stream: av.VideoStream) -> float:
+    """Seconds that the file declares for the stream; 0 where it does not (only Matroska does)."""
+    parts = stream.metadata.get("DURATION", "0").split(":")
+    return sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
 
 
 def _wh(shape: tuple[int, ...]) -> str:

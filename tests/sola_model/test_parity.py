@@ -148,10 +148,11 @@ def test_grid_prompts_have_the_same_fates(demo, tmp_path, seed, frames, portrait
     assert fates == {"tracked", "filtered", "unused"}
 
 
-def test_chains_and_videos_in_one_batch_have_the_same_fates(demo, tmp_path):
-    """Grid, boxes of two expressions and ground truth of two videos, all propagated together."""
+@pytest.mark.parametrize("merged", [False, True])
+def test_chains_of_all_sources_have_the_same_fates(demo, tmp_path, merged):
+    """Grid, boxes of two expressions and ground truth of two videos; merged: in common batches."""
     model, predictor = demo
-    settings = Extraction(boxes=BoxPrompts(max_tracks=2), max_tracks=3)
+    settings = Extraction(boxes=BoxPrompts(max_tracks=2), max_tracks=3, merged=merged)
     clips = [Clip(demo, tmp_path / str(n), n, frames) for n, frames in enumerate((18, 9))]
     items = []
     for clip in clips:
@@ -159,9 +160,11 @@ def test_chains_and_videos_in_one_batch_have_the_same_fates(demo, tmp_path):
         other = [replace(p, expression_id="1") for p in clip.prompts("box", 4, 8)[::-2]]
         masks = clip.prompts("grid", 4, 8) + boxes + other + clip.prompts("mask", 0)
         items.append((clip.video, masks))
-    for clip, (_, prompts), ours in zip(
-        clips, items, track_videos(model, items, settings), strict=True
-    ):
+    if merged:
+        extracted = track_videos(model, items, settings)
+    else:
+        extracted = [track_prompts(model, *item, settings) for item in items]
+    for clip, (_, prompts), ours in zip(clips, items, extracted, strict=True):
         chains = [
             ([p for p in prompts if p.source == "grid"], 3, False),
             ([p for p in prompts if p.expression_id == "0"], 2, True),
@@ -173,7 +176,7 @@ def test_chains_and_videos_in_one_batch_have_the_same_fates(demo, tmp_path):
             plain = official.plain_tracks(predictor, clip.state, masks, limit, boxes)
             own = ours.tracks[track_id : track_id + len(plain.masks)]
             assert_equal_extraction(
-                ours.prompts[prompt_id : prompt_id + len(masks)], own, plain, track_id
+                ours.prompts[prompt_id : prompt_id + len(masks)], own, plain, track_id, not merged
             )
             assert all(
                 ours.prompts[track.prompt_id].track_id == track_id + n

@@ -26,7 +26,7 @@ NAMES = tuple(f"{t:05d}" for t in range(5))
 def picture(t: int, height: int, width: int) -> np.ndarray:
     """Left half dark, right half brighter with t: tells order, orientation and channel order."""
     image_HW3 = np.zeros((height, width, 3), np.uint8)
-    image_HW3[:, width // 2 :] = (40 * t + 50, 20, 60)
+    image_HW3[:, width // 2 :] = ((40 * t + 50) % 256, 20, 60)
     return image_HW3
 
 
@@ -38,7 +38,8 @@ def write_images(folder: Path, height: int = 32, width: int = 48, suffix: str = 
 
 
 def write_video(file: Path, height: int = 32, width: int = 48, count: int = 5) -> Path:
-    with av.open(str(file), "w") as container:
+    options = {"movflags": "faststart"} if file.suffix == ".mp4" else {}
+    with av.open(str(file), "w", options=options) as container:
         stream = container.add_stream(
             "mpeg4", rate=10, width=width, height=height, pix_fmt="yuv420p", bit_rate=4_000_000
         )
@@ -158,6 +159,16 @@ def test_a_video_that_is_too_short(tmp_path: Path) -> None:
     video = write_video(tmp_path / "v.mp4", count=3)
     with pytest.raises(FrameError, match=r"v\.mp4: the video ends before frame 00003 \(of 5\)"):
         list(read_frames(video, NAMES))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_video_file_that_is_cut_off(tmp_path: Path, suffix: str) -> None:
+    video = write_video(tmp_path / f"v{suffix}", count=48)
+    assert count_frames(video) == 48
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) // 2])
+    with pytest.raises(FrameError, match=rf"v{suffix}: .* cut off"):
+        count_frames(video)
 
 
 def test_files_that_are_no_video(tmp_path: Path) -> None:
