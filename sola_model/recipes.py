@@ -218,7 +218,7 @@ class Recipe:
     sam2, text_encoder: checkpoint path, hub id, or "demo" for the embedded small models.
     detector: likewise, of the boxes that are prompts at inference; None: there are none.
     token_features: what a selector's token is: the object pointer (paper), or the pointer with
-        12 channels of geometry (`sola_model.geometry`), which `selector.token_dim` counts.
+        16 channels of geometry (`sola_model.geometry`), which `selector.token_dim` counts.
     empty_frames: whether frames where track and object are both empty count in the mIoU, as 1
         (release), or are left out of it (paper).
     label_threshold: a track is positive when its mIoU with an object of the expression is above.
@@ -304,7 +304,7 @@ DEMO = Recipe(
     detection=DetectorSettings(short_side=112, long_side=144),
     token_features="pointer+geometry",
     selector=SelectorConfig(
-        token_dim=76,
+        token_dim=80,
         text_dim=128,
         attention_dropout=0.0,
         convolution_dropout=0.05,

@@ -168,17 +168,7 @@ def read_track_features(store: Warehouse, *precomputed: Commit, token_features: 
     tokens_NTD = read_tokens(store, *precomputed)
     if token_features == "pointer" or not len(tokens_NTD):
         return tokens_NTD
-    masks = store.read("masks", precomputed).sort_by(
-        [("track_id", "ascending"), ("frame_index", "ascending")]
-    )
-    boxes_NT4, areas_NT1 = (
-        np.stack([masks[name].to_numpy() for name in names], axis=-1).reshape(
-            *tokens_NTD.shape[:2], -1
-        )
-        for names in (("x", "y", "w", "h"), ("area",))
-    )
-    size = (masks["height"][0].as_py(), masks["width"][0].as_py())
-    geometry_NTG = geometry(boxes_NT4, areas_NT1[..., 0], size)
+    geometry_NTG = geometry(read_mask_tracks(store, *precomputed))
     return np.concatenate([tokens_NTD, geometry_NTG], axis=-1)
 
 
