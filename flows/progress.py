@@ -31,6 +31,13 @@ def video_progress(stage: str, total: int) -> Iterator[Callable[[int, int], None
 
 
 @contextmanager
+def frame_progress(stage: str, total: int) -> Iterator[Callable[[], None]]:
+    """Progress over frames; yields what to call after each."""
+    with _progress(stage, total, "frames") as advance_by:
+        yield lambda: advance_by(1, "written", total)
+
+
+@contextmanager
 def training_progress(epochs: int) -> Iterator[Callable[["TrainingProgress"], None]]:
     """Progress over expressions, with loss and J&F; yields what to call after each step."""
     done, validated = 0, ""

@@ -1,17 +1,39 @@
-"""The method in torch and numpy: extraction, the track selector, training, metrics."""
+"""The method in torch and numpy: extraction, the track selector, training, metrics.
 
+What a notebook needs is here by name, and imported (torch with it) when it is first used.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sola_model.checkpoints import load_selector
+    from sola_model.inference import select
+    from sola_model.recipes import recipe_from
+    from sola_model.sam2_models import load_sam2
+    from sola_model.text import TextEncoder
+    from sola_model.tracks import extract_tracks
 
-__all__ = ["load_selector"]
+__all__ = [
+    "TextEncoder",
+    "extract_tracks",
+    "load_sam2",
+    "load_selector",
+    "recipe_from",
+    "select",
+]
+
+_FROM = {
+    "TextEncoder": "text",
+    "extract_tracks": "tracks",
+    "load_sam2": "sam2_models",
+    "load_selector": "checkpoints",
+    "recipe_from": "recipes",
+    "select": "inference",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`sola_model.load_selector`, without importing torch before it is used."""
-    if name == "load_selector":
-        from sola_model.checkpoints import load_selector
-
-        return load_selector
+    if name in _FROM:
+        return getattr(import_module(f"sola_model.{_FROM[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

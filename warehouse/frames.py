@@ -7,7 +7,7 @@ is not applied: masks are drawn on the stored pixels); a video file's display ro
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import dropwhile
 from pathlib import Path
@@ -200,9 +200,11 @@ def _numbered(path: Path, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
         if first and (start := seek_before(container, first)):
             index, time = start
             frames = dropwhile(lambda frame: frame.pts < time, _video_frames(container, path))
-            frame = next(frames, None)
-            if frame is not None and frame.pts == time:
-                yield index, frame
+            found = None
+            with suppress(FrameError):  # some streams show nothing for a while after a jump
+                found = next(frames, None)
+            if found is not None and found.pts == time:
+                yield index, found
                 yield from enumerate(frames, index + 1)
                 return
     with _open_video(path) as container:

@@ -1,0 +1,88 @@
+"""Segment: a video of one's own and sentences -> overlay video, masks and tracks.
+
+sola segment clip.mp4 "the dog running to the left" --out found.mp4
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow
+
+from flows.fanout import Summary, over_videos
+from flows.progress import frame_progress
+from tasks.detect import detect_videos, wanted_detections
+from tasks.evaluate import evaluate_videos
+from tasks.precompute import extract_box_tracks, extract_videos, wanted_box_tracks, wanted_tracks
+from tasks.segment import (
+    CLIP_FRAMES,
+    DATASET,
+    SPLIT,
+    adopt_tracks,
+    frame_count,
+    ingest_clips,
+    require_current,
+    run_to_segment_with,
+    segment_recipe,
+    wanted_clip_scores,
+)
+from tasks.segment_outputs import Found, Outputs, overlay_rate, write_outputs
+from warehouse import Warehouse, WarehouseError
+
+
+@flow(flow_run_name="segment {video}")
+def segment(
+    warehouse: str,
+    video: str,
+    sentences: Sequence[str],
+    run: str | None = None,
+    out: str | None = None,
+    masks: str | None = None,
+    tracks: str | None = None,
+    sam2: str | None = None,
+    detector: str | None = None,
+    every: int = 1,
+    clip_frames: int = CLIP_FRAMES,
+    fps: float | None = None,
+    workers: int | None = None,
+) -> list[Found]:
+    """Find what each sentence means in a video file or frame folder; says what was found.
+
+    Writes those of `out` (overlay video), `masks` (folder of PNGs) and `tracks` (JSON) that are
+    given. Tracks that the warehouse has of these frames are used again; a new sentence is only
+    scored. `run`: default the newest; its recipe says how tracks are made, with another `sam2` or
+    `detector` if given. Only every `every`-th frame is taken. A video of more than `clip_frames`
+    is segmented in clips, see `tasks.segment`. `fps`: frames per second of the overlay.
+
+    Raises:
+        ValueError: the video, a sentence or an output is not usable, there is no run, or (a
+            WarehouseError) clips failed.
+    """
+    paths = {"video": out, "masks": masks, "tracks": tracks}
+    outputs = Outputs(**{name: Path(path) for name, path in paths.items() if path})
+    trained = run_to_segment_with(warehouse, run)
+    settings = segment_recipe(trained, sam2, detector)
+    keys = ingest_clips(warehouse, video, sentences, settings.detector, every, clip_frames)
+    store = Warehouse(warehouse)
+    clips = [key.video_id for key in keys]
+    wanted = wanted_tracks(store, DATASET, SPLIT, clips, settings)
+    adopt_tracks(store, wanted)
+    _check(over_videos("precompute", store, wanted, extract_videos, settings, workers))
+    if settings.detector:
+        detected = wanted_detections(store, keys, settings)
+        _check(over_videos("detect", store, detected, detect_videos, settings, workers))
+        boxed = wanted_box_tracks(store, wanted, settings)
+        _check(over_videos("box_tracks", store, boxed, extract_box_tracks, settings, workers))
+    scores = wanted_clip_scores(store, trained, keys)
+    _check(over_videos("evaluate", store, scores, evaluate_videos, trained, workers))
+    require_current(store, scores)
+    with frame_progress("write", frame_count(store, keys)) as on_frame:
+        rate = overlay_rate(video, every, fps)
+        return write_outputs(warehouse, keys, trained, outputs, rate, on_frame)
+
+
+def _check(summary: Summary) -> None:
+    if summary.failed:
+        raise WarehouseError(
+            f"{summary.failed} clips failed, see above; nothing was written. Mend the cause and "
+            "run the same command again: what is done stays."
+        )

@@ -1,0 +1,155 @@
+"""A video of a user's own in the warehouse: its clips as videos, the sentences as expressions.
+
+A long video is taken in clips, each a video of data set "folder", split "segment". So memory is
+bounded by a clip, and what was interrupted goes on after the last clip that was done. Tracks do not
+cross clips, and each clip is scored by itself. A short video is one clip.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from sola_model.detector import detector_identity
+from sola_model.recipes import Recipe, recipe_from
+from tasks.evaluate import find_run, wanted_scores
+from tasks.tables import source_tables
+from warehouse import Key, Warehouse, WarehouseError, fingerprint
+from warehouse.commits import STAGES, file_safe
+from warehouse.frames import content_hash, frame_size
+from warehouse.own_video import OwnVideo, own_video
+from warehouse.sources.base import SourceExpression, SourceVideo
+
+DATASET, SPLIT = "folder", "segment"
+CLIP_FRAMES = 240  # the default; MeViS's videos have 78 frames on average
+
+
+def run_to_segment_with(warehouse: str, run_id: str | None) -> dict:
+    """The row of `runs` with this id, or of the newest run.
+
+    Raises:
+        WarehouseError: there is none; the message says how to get one.
+    """
+    try:
+        return find_run(Warehouse(warehouse), run_id)
+    except WarehouseError as error:
+        raise WarehouseError(
+            f"{error}\nTo segment a video there must be a run, that is, a trained selector, in the "
+            "warehouse (--warehouse, --run): `sola demo` trains a small one from nothing, `sola "
+            "train` one on your data, `sola import-checkpoint` takes a released one."
+        ) from error
+
+
+def segment_recipe(run: dict, sam2: str | None, detector: str | None) -> Recipe:
+    """The recipe of a run, with another SAM2 checkpoint or detector if given."""
+    recipe = recipe_from(json.loads(run["config"]))
+    return replace(
+        recipe,
+        sam2=sam2 or recipe.sam2,
+        detector=detector or recipe.detector,
+        extraction=replace(recipe.extraction, ground_truth=False),
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def ingest_clips(
+    warehouse: str,
+    path: str,
+    sentences: Sequence[str],
+    detector: str | None,
+    every: int,
+    clip_frames: int,
+) -> list[Key]:
+    """Publish every `every`-th frame of a video in clips of about equal length; gives their keys.
+
+    The keys are the same whenever the file's name, its frames, the clips and the detector are.
+
+    Raises:
+        ValueError: there is no sentence, or one without words; `path` is no readable video.
+    """
+    if not sentences or not all(text.strip() for text in sentences):
+        raise ValueError(f'the sentences are {list(sentences)}: give one or more, "in quotes"')
+    store, video = Warehouse(warehouse), own_video(path)
+    frames = video.frames[::every]
+    count = math.ceil(len(frames) / clip_frames)
+    bounds = [number * len(frames) // count for number in range(count + 1)]
+    parts = [frames[start:end] for start, end in pairwise(bounds)]
+    contents = _contents(video, parts)
+    weights = detector_identity(detector) if detector else None
+    identity = fingerprint(contents=contents, detector=weights)
+    name, size = f"{file_safe(video.path.stem)}-{identity[:8]}", frame_size(video.path, frames)
+    expressions = tuple(
+        SourceExpression(expression_id=str(number), text=text, object_ids=None)
+        for number, text in enumerate(sentences)
+    )
+    keys = []
+    for number, (part, content) in enumerate(zip(parts, contents, strict=True)):
+        clip = SourceVideo(
+            video_id=name if count == 1 else f"{name}-{number:03d}",
+            path=video.path,
+            frames=part,
+            expressions=expressions,
+            ground_truth={},
+        )
+        keys.append(Key(dataset=DATASET, split=SPLIT, video_id=clip.video_id))
+        made_of = fingerprint(content=content, path=str(video.path), sentences=sentences)
+        store.publish("ingest", keys[-1], made_of, source_tables(keys[-1], clip, size, content))
+    return keys
+
+
+def _contents(video: OwnVideo, parts: Sequence[Sequence[str]]) -> list[str]:
+    """What names the frames of each part; of a whole video as the reader of folders has it."""
+    if video.path.is_dir():
+        return [content_hash(video.path, part) for part in parts]
+    content = content_hash(video.path, video.frames)
+    return [
+        content if part == video.frames else fingerprint(file=content, frames=part)
+        for part in parts
+    ]
+
+
+def adopt_tracks(store: Warehouse, wanted: dict[Key, str]) -> None:
+    """Publish wanted tracks that the warehouse has of the same frames under another key."""
+    missing = store.missing("precompute", wanted)
+    if not missing:
+        return
+    there = {commit.fingerprint: commit for commit in store.current("precompute").values()}
+    for key in missing:
+        commit = there.get(wanted[key])
+        if commit and store.intact([commit]):
+            tables = {name: _of(store.read(name, [commit]), key) for name in STAGES["precompute"]}
+            store.publish("precompute", key, wanted[key], tables)
+
+
+def _of(table: pa.Table, key: Key) -> pa.Table:
+    """The rows as those of another video."""
+    for name in ("dataset", "split", "video_id"):
+        values = pa.array([getattr(key, name)] * table.num_rows, pa.string())
+        table = table.set_column(table.column_names.index(name), name, values)
+    return table
+
+
+def wanted_clip_scores(store: Warehouse, run: dict, keys: Sequence[Key]) -> dict[Key, str]:
+    """What the scores of these clips depend on, in their order."""
+    wanted = wanted_scores(store, run, DATASET, SPLIT)
+    return {key: wanted[key] for key in (replace(k, run_id=run["run_id"]) for k in keys)}
+
+
+def frame_count(store: Warehouse, keys: Sequence[Key]) -> int:
+    """How many frames the clips have together."""
+    ingested = store.current("ingest", keys)
+    return sum(store.read("videos", ingested.values())["frame_count"].to_pylist())
+
+
+def require_current(store: Warehouse, wanted: dict[Key, str]) -> None:
+    """Raise WarehouseError unless the scores in the warehouse are those wanted."""
+    if store.missing("evaluate", wanted):
+        raise WarehouseError(
+            "another command segmented this video with other sentences at the same time. Run "
+            "this one again: the tracks are there, only the scores are made again."
+        )

@@ -1,0 +1,263 @@
+"""What `sola segment` writes: an overlay video, masks as PNG, tracks as JSON.
+
+The clips of a video are read one after the other, and its frames one by one, so memory does not
+grow with its length. E expressions, N mask tracks.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco
+
+from sola_model.metrics import RLE
+from tasks.captions import band, font_size, put, tag
+from tasks.pictures import overlay
+from tasks.tables import read_expressions, read_mask_tracks, read_video, track_commits
+from tasks.video_writer import h264_video
+from warehouse import Key, Warehouse
+from warehouse.frames import read_frames, video_length
+from warehouse.submissions import SubmissionError, encode_mask, label_palette, replacing
+
+FOLDER_RATE = 24  # frames per second of a folder of images
+SHORT_SIDE = 360  # smaller videos are shown enlarged, so that text is legible
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where to write the overlay video, the folder of masks and the JSON; None: not at all.
+
+    Raises SubmissionError for a place that cannot be written to.
+    """
+
+    video: Path | None = None
+    masks: Path | None = None
+    tracks: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.video and self.video.suffix.lower() != ".mp4":
+            raise SubmissionError(f"{self.video}: the overlay video is an .mp4 file; name it so")
+        for file in (self.video, self.tracks):
+            if file and not file.absolute().parent.is_dir():
+                raise SubmissionError(f"{file}: there is no folder {file.absolute().parent}")
+        if self.masks and self.masks.exists() and not self.masks.is_dir():
+            raise SubmissionError(f"{self.masks}: is a file; give a folder for the masks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A clip with the scores of a run.
+
+    scores_E: of each expression's candidate tracks by id, highest first; selected_E: ids of those
+    that it selects, likewise.
+    """
+
+    path: Path
+    frames: tuple[str, ...]
+    size: tuple[int, int]
+    sentences: tuple[str, ...]
+    tracks: Sequence[Sequence[RLE]]
+    scores_E: tuple[dict[int, float], ...]
+    selected_E: tuple[list[int], ...]
+
+    def masks(self, t: int) -> dict[int, RLE]:
+        """In frame t, by number of the expression, the union of what it selects, if anything."""
+        return {
+            e: coco.merge([self.tracks[n][t] for n in selected])
+            for e, selected in enumerate(self.selected_E)
+            if selected
+        }
+
+
+@dataclass(kw_only=True)
+class Found:
+    """What was found for a sentence in all clips.
+
+    tracks, frames: how many are selected, in how many frames something of them is visible.
+    candidates: tracks that there were; best: the highest of their scores, 0 without any.
+    """
+
+    sentence: str
+    tracks: int = 0
+    frames: int = 0
+    candidates: int = 0
+    best: float = 0.0
+
+
+def read_clip(store: Warehouse, key: Key, run_id: str) -> Clip:
+    """The clip of this key, with the scores of a run."""
+    ingested = store.current("ingest", [key])[key]
+    scored_key = replace(key, run_id=run_id)
+    scored = store.current("evaluate", [scored_key])[scored_key]
+    video, expressions = read_video(store, ingested), read_expressions(store, ingested)
+    scores: dict[str, dict[int, float]] = {e.expression_id: {} for e in expressions}
+    selected: dict[str, list[int]] = {e.expression_id: [] for e in expressions}
+    for row in store.read("predictions", [scored]).sort_by([("score", "descending")]).to_pylist():
+        scores[row["expression_id"]][row["track_id"]] = row["score"]
+        if row["selected"]:
+            selected[row["expression_id"]].append(row["track_id"])
+    return Clip(
+        path=Path(video["path"]),
+        frames=tuple(video["frames"]),
+        size=(video["height"], video["width"]),
+        sentences=tuple(e.text for e in expressions),
+        tracks=read_mask_tracks(store, *track_commits(store, key)),
+        scores_E=tuple(scores.values()),
+        selected_E=tuple(selected.values()),
+    )
+
+
+def overlay_rate(path: str, every: int, fps: float | None) -> Fraction:
+    """Frames per second of the overlay: `fps`, else so that it lasts as long as the video."""
+    if fps:
+        return Fraction(fps).limit_denominator(1001)
+    rate = Fraction(FOLDER_RATE) if Path(path).is_dir() else video_length(Path(path))[1]
+    return rate / every
+
+
+def write_outputs(
+    warehouse: str,
+    keys: Sequence[Key],
+    run: dict,
+    outputs: Outputs,
+    rate: Fraction,
+    on_frame: Callable[[], None],
+) -> list[Found]:
+    """Write what a run (a row of `runs`) selects in the clips of a video; says what that is."""
+    store = Warehouse(warehouse)
+    first = read_clip(store, keys[0], run["run_id"])
+    found = [Found(sentence=text) for text in first.sentences]
+    with ExitStack() as stack:
+        if outputs.video:
+            show = stack.enter_context(h264_video(outputs.video, rate))
+        if outputs.tracks:
+            write = stack.enter_context(_tracks_json(outputs.tracks, first, run, rate))
+        for key in keys:
+            clip = read_clip(store, key, run["run_id"])
+            _count(found, clip)
+            if outputs.tracks:
+                write(clip)
+            pictures = _painted(clip) if outputs.video else repeat(None, len(clip.frames))
+            for t, picture_HW3 in enumerate(pictures):
+                if outputs.video:
+                    show(picture_HW3)
+                if outputs.masks:
+                    _write_masks(outputs.masks, clip, t)
+                on_frame()
+    return found
+
+
+def _count(found: list[Found], clip: Clip) -> None:
+    """Add a clip to what was found."""
+    for each, scores, selected in zip(found, clip.scores_E, clip.selected_E, strict=True):
+        each.tracks += len(selected)
+        each.candidates += len(scores)
+        each.best = max(each.best, *scores.values(), 0.0)
+        each.frames += sum(
+            any(coco.area(clip.tracks[n][t]) for n in selected) for t in range(len(clip.frames))
+        )
+
+
+def _painted(clip: Clip) -> Iterator[np.ndarray]:
+    """The frames with what each sentence selects in its colour, and the sentences below."""
+    scale = math.ceil(SHORT_SIDE / min(clip.size))
+    size = font_size(scale * clip.size[0])
+    verdicts = [
+        _verdict([scores[n] for n in selected])
+        for scores, selected in zip(clip.scores_E, clip.selected_E, strict=True)
+    ]
+    below_HW3 = band(scale * clip.size[1], size, clip.sentences, verdicts)
+    scores_by_track: dict[int, list[tuple[int, float]]] = {}
+    for e, selected in enumerate(clip.selected_E):
+        for n in selected:
+            scores_by_track.setdefault(n, []).append((e, clip.scores_E[e][n]))
+    tags = {n: tag(size, scores) for n, scores in scores_by_track.items()}
+    for t, frame_HW3 in enumerate(read_frames(clip.path, clip.frames)):
+        picture_HW3 = overlay(frame_HW3, clip.masks(t)).repeat(scale, 0).repeat(scale, 1)
+        for n, tag_HW3 in tags.items():
+            x, y, width, _ = (int(scale * side) for side in coco.toBbox(clip.tracks[n][t]))
+            if width:
+                put(picture_HW3, tag_HW3, x + (width - tag_HW3.shape[1]) // 2, y - len(tag_HW3))
+        yield np.concatenate([picture_HW3, below_HW3])
+
+
+def _verdict(scores: Sequence[float]) -> tuple[str, bool]:
+    """What the band says of the selected tracks with these scores, highest first."""
+    if not scores:
+        return "not found", False
+    best = f"{100 * scores[0]:.0f}%"
+    return (best if len(scores) == 1 else f"{len(scores)} tracks, best {best}"), True
+
+
+def _write_masks(folder: Path, clip: Clip, t: int) -> None:
+    """A palette PNG for each sentence: 0 where nothing is, else n for its n-th best track."""
+    for e, selected in enumerate(clip.selected_E):
+        labels_HW = np.zeros(clip.size, np.uint8)
+        for label in range(len(selected), 0, -1):
+            labels_HW[coco.decode(clip.tracks[selected[label - 1]][t]) > 0] = label
+        file = folder / str(e) / f"{clip.frames[t]}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode_mask(labels_HW, label_palette()))
+
+
+@contextmanager
+def _tracks_json(
+    path: Path, clip: Clip, run: dict, rate: Fraction
+) -> Iterator[Callable[[Clip], None]]:
+    """A JSON file; yields what to call with each clip, of which `clip` is the first."""
+    head = {
+        "video": str(clip.path),
+        "run": run["run_id"],
+        "threshold": json.loads(run["config"])["tau"],
+        "height": clip.size[0],
+        "width": clip.size[1],
+        "frames_per_second": float(rate),
+    }
+    with replacing(path) as file:
+        file.write(json.dumps(head)[:-1].encode() + b', "clips": [')
+        separator = b"\n"
+
+        def write(clip: Clip) -> None:
+            nonlocal separator
+            file.write(separator + json.dumps(_as_json(clip)).encode())
+            separator = b",\n"
+
+        yield write
+        file.write(b"\n]}\n")
+
+
+def _as_json(clip: Clip) -> dict[str, Any]:
+    """Scores of every candidate; frames of the selected tracks, null where one is not visible."""
+    chosen = sorted({n for selected in clip.selected_E for n in selected})
+    return {
+        "frames": clip.frames,
+        "expressions": [
+            {
+                "expression": clip.sentences[e],
+                "tracks": [
+                    {"track_id": n, "score": score, "selected": n in clip.selected_E[e]}
+                    for n, score in scores.items()
+                ],
+            }
+            for e, scores in enumerate(clip.scores_E)
+        ],
+        "tracks": {n: _frames_of(clip.tracks[n]) for n in chosen},
+    }
+
+
+def _frames_of(track: Sequence[RLE]) -> dict[str, list]:
+    """Per frame pixels, box (x, y, width, height) and COCO RLE of a mask; null where empty."""
+    areas = [int(coco.area(rle)) for rle in track]
+    boxes = coco.toBbox(list(track)).astype(int).tolist()
+    columns = {"areas": areas, "boxes": boxes, "masks": track}
+    return {
+        name: [value if area else None for value, area in zip(values, areas, strict=True)]
+        for name, values in columns.items()
+    }

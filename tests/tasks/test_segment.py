@@ -1,0 +1,267 @@
+"""Segmenting a video of one's own, task by task, with the embedded models and no Prefect."""
+
+import json
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+from sola_model.recipes import DEMO
+from tasks.detect import detect_videos, wanted_detections
+from tasks.evaluate import evaluate_videos
+from tasks.ingest import ingest_split
+from tasks.precompute import (
+    extract_box_tracks,
+    extract_videos,
+    wanted_box_tracks,
+    wanted_tracks,
+)
+from tasks.segment import (
+    DATASET,
+    SPLIT,
+    adopt_tracks,
+    ingest_clips,
+    require_current,
+    run_to_segment_with,
+    segment_recipe,
+    wanted_clip_scores,
+)
+from tasks.segment_outputs import Found, Outputs, overlay_rate, write_outputs
+from tasks.tables import read_mask_tracks
+from tasks.video_writer import h264_video
+from tests.untrained import publish_untrained
+from warehouse import Key, Warehouse, WarehouseError, read_video
+from warehouse.demo_data import write_dataset
+from warehouse.sources.base import SourceError
+from warehouse.submissions import SubmissionError
+
+ROOT = Path(__file__).parents[2]
+FRAMES = 10
+TEXTS = ["the red circle", "the shape that turns back"]
+# An untrained selector; at this threshold it selects something.
+RECIPE = replace(DEMO, tau=0.01, extraction=replace(DEMO.extraction, max_tracks=3))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    store = Warehouse.create(tmp_path_factory.mktemp("w"))
+    publish_untrained(store, RECIPE)
+    return store
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_dataset(root, {"valid": 1}, seed=3, frames=FRAMES)
+    return root / "valid" / "JPEGImages" / "valid_0000"
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
+    path = tmp_path_factory.mktemp("file") / "clip.mp4"
+    with h264_video(path, Fraction(12)) as write:
+        for frame_HW3 in read_video(folder):
+            write(frame_HW3)
+    return path
+
+
+def segment(
+    store: Warehouse,
+    video: Path,
+    texts: list[str],
+    outputs: Outputs,
+    every=1,
+    clip_frames=99,
+    detector=None,
+) -> tuple[list[Key], int, list[Found]]:
+    """Keys of the clips, how many of them were extracted, and what was found."""
+    run = run_to_segment_with(store.url, None)
+    recipe = segment_recipe(run, None, detector)
+    keys = ingest_clips.fn(store.url, str(video), texts, detector, every, clip_frames)
+    wanted = wanted_tracks(store, DATASET, SPLIT, [key.video_id for key in keys], recipe)
+    adopt_tracks(store, wanted)
+    missing = {key: wanted[key] for key in store.missing("precompute", wanted)}
+    outcomes = extract_videos.fn(store.url, missing, recipe)
+    if detector:
+        outcomes += detect_videos.fn(store.url, wanted_detections(store, keys, recipe), recipe)
+        outcomes += extract_box_tracks.fn(
+            store.url, wanted_box_tracks(store, wanted, recipe), recipe
+        )
+    scores = wanted_clip_scores(store, run, keys)
+    outcomes += evaluate_videos.fn(store.url, scores, run)
+    assert {outcome.status for outcome in outcomes} == {"done"}, outcomes
+    require_current(store, scores)
+    rate = overlay_rate(str(video), every, None)
+    return keys, len(missing), write_outputs(store.url, keys, run, outputs, rate, lambda: None)
+
+
+def test_overlay_masks_and_json_show_the_same_tracks(store, folder, tmp_path) -> None:
+    outputs = Outputs(
+        video=tmp_path / "v.mp4", masks=tmp_path / "masks", tracks=tmp_path / "v.json"
+    )
+    (key,), extracted, found = segment(store, folder, TEXTS, outputs)
+    assert extracted == 1 and [each.sentence for each in found] == TEXTS
+    written = json.loads(outputs.tracks.read_text())
+    assert (written["run"], written["threshold"], written["frames_per_second"]) == ("run", 0.01, 24)
+    (clip,) = written["clips"]
+    tracks = read_mask_tracks(store, store.current("precompute")[key])
+    names = [f"{t:05d}" for t in range(FRAMES)]
+    assert clip["frames"] == names and len(tracks) > 1
+    frames = list(read_video(folder))
+    pictures = list(read_video(outputs.video))
+    assert len(pictures) == FRAMES
+    for e, expression in enumerate(clip["expressions"]):
+        assert expression["expression"] == TEXTS[e]
+        scores = [each["score"] for each in expression["tracks"]]
+        assert scores == sorted(scores, reverse=True) and len(scores) == len(tracks)
+        selected = [each["track_id"] for each in expression["tracks"] if each["selected"]]
+        assert selected and found[e].tracks == len(selected)
+        assert found[e].best == pytest.approx(scores[0])
+        for t, name in enumerate(names):
+            labels_HW = np.array(Image.open(outputs.masks / str(e) / f"{name}.png"))
+            union_HW = coco.decode(coco.merge([tracks[n][t] for n in selected]))
+            np.testing.assert_array_equal(labels_HW > 0, union_HW > 0)
+            best = clip["tracks"][str(selected[0])]
+            best_HW = coco.decode(tracks[selected[0]][t])
+            np.testing.assert_array_equal(labels_HW == 1, best_HW > 0)
+            if best_HW.any():
+                assert best["masks"][t] == tracks[selected[0]][t]
+                assert best["areas"][t] == best_HW.sum()
+                ys, xs = np.nonzero(best_HW)
+                assert best["boxes"][t][:2] == [xs.min(), ys.min()]
+            else:
+                assert best["masks"][t] is best["boxes"][t] is best["areas"][t] is None
+            # Four times enlarged: unchanged where nothing is selected, painted where something is.
+            shown_HW3 = pictures[t][2 : 4 * 112 : 4, 2 : 4 * 144 : 4].astype(int)
+            change_HW = np.abs(shown_HW3 - frames[t]).mean(-1)
+            assert change_HW[union_HW > 0].mean() > 10
+
+
+def test_a_new_sentence_is_only_scored_and_an_old_one_not_even_that(store, folder) -> None:
+    nothing = Outputs()
+    (key,), _, _ = segment(store, folder, TEXTS[:1], nothing)
+    (scored,) = (c for c in store.current("evaluate").values() if c.key.video_id == key.video_id)
+    (same,), extracted, found = segment(store, folder, ["a bar"], nothing)
+    assert (same, extracted) == (key, 0) and found[0].sentence == "a bar"
+    segment(store, folder, TEXTS[:1], nothing)
+    (again,) = (c for c in store.current("evaluate").values() if c.key.video_id == key.video_id)
+    assert again.fingerprint == scored.fingerprint
+    assert again.files["predictions"].sha256 == scored.files["predictions"].sha256
+
+
+def test_tracks_of_the_same_frames_under_another_name_are_taken(store, folder, tmp_path) -> None:
+    """Of a data set, and as here of a copy with another name."""
+    segment(store, folder, TEXTS, Outputs())
+    shutil.copytree(folder, tmp_path / "other")
+    (key,), extracted, _ = segment(store, tmp_path / "other", TEXTS, Outputs())
+    assert extracted == 0 and key.video_id.startswith("other-")
+    rows = store.read("tokens", [store.current("precompute")[key]])
+    assert set(rows["video_id"].to_pylist()) == {key.video_id}
+
+
+def test_a_short_video_has_the_tracks_and_scores_of_precompute_and_evaluate(
+    store, folder, tmp_path
+) -> None:
+    (key,), _, _ = segment(store, folder, TEXTS, Outputs())
+    ingest_split.fn(store.url, "folder", str(folder), "all")
+    recipe = segment_recipe(run_to_segment_with(store.url, None), None, None)
+    of_data_set = wanted_tracks(store, "folder", "all", [folder.name], recipe)
+    assert list(of_data_set.values()) == [store.current("precompute")[key].fingerprint]
+
+
+def test_boxes_of_a_detector_are_of_its_sentences_alone(store, folder) -> None:
+    (without,), _, (plain,) = segment(store, folder, TEXTS[:1], Outputs())
+    (boxed,), extracted, (first,) = segment(store, folder, TEXTS[:1], Outputs(), detector="demo")
+    assert boxed != without and extracted == 0  # the grid's tracks are taken over
+    _, _, (other,) = segment(store, folder, ["a bar"], Outputs(), detector="demo")
+    _, _, (again,) = segment(store, folder, TEXTS[:1], Outputs())
+    assert first.candidates >= plain.candidates and other.candidates >= plain.candidates
+    assert again == plain  # whatever boxes there were meanwhile
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_clips_of_a_file_are_its_frames_in_order(store, file, tmp_path, every) -> None:
+    outputs = Outputs(video=tmp_path / "v.mp4", tracks=tmp_path / "v.json")
+    keys, extracted, found = segment(store, file, TEXTS, outputs, every, clip_frames=4)
+    assert len(keys) == extracted == -(-FRAMES // every // 4)
+    clips = json.loads(outputs.tracks.read_text())["clips"]
+    names = [name for clip in clips for name in clip["frames"]]
+    assert names == [f"{t:05d}" for t in range(0, FRAMES, every)]
+    assert max(map(len, (clip["frames"] for clip in clips))) <= 4
+    contents = store.read("videos", [store.current("ingest")[key] for key in keys])["content_hash"]
+    assert len(set(contents.to_pylist())) == len(keys)  # else clips would share tracks
+    selected = [len([t for t in clip["expressions"][0]["tracks"] if t["selected"]])
+                for clip in clips]  # fmt: skip
+    assert found[0].tracks == sum(selected)
+    pictures, frames = list(read_video(outputs.video)), list(read_video(file))[::every]
+    for picture, frame_HW3 in zip(pictures, frames, strict=True):
+        shown_HW3 = picture[2 : 4 * 112 : 4, 2 : 4 * 144 : 4].astype(int)
+        assert np.median(np.abs(shown_HW3 - frame_HW3)) < 8
+    assert overlay_rate(str(file), every, None) == Fraction(12, every)
+    _, again, _ = segment(store, file, ["a bar"], Outputs(), every, clip_frames=4)
+    assert again == 0
+
+
+def test_a_video_without_tracks_is_shown_with_nothing_found(store, tmp_path) -> None:
+    (tmp_path / "grey").mkdir()
+    for t in range(3):
+        Image.new("RGB", (144, 112), (90, 90, 90)).save(tmp_path / "grey" / f"{t}.png")
+    outputs = Outputs(
+        video=tmp_path / "v.mp4", masks=tmp_path / "masks", tracks=tmp_path / "v.json"
+    )
+    _, _, (found,) = segment(store, tmp_path / "grey", ["the person"], outputs)
+    if found.candidates == 0:
+        assert (found.tracks, found.frames, found.best) == (0, 0, 0)
+    assert len(list(read_video(outputs.video))) == 3
+    assert len(list((tmp_path / "masks" / "0").iterdir())) == 3
+
+
+def test_what_cannot_be_is_said_before_any_work(store, folder, tmp_path) -> None:
+    with pytest.raises(SubmissionError, match=r"an \.mp4 file"):
+        Outputs(video=tmp_path / "v.avi")
+    with pytest.raises(SubmissionError, match="there is no folder"):
+        Outputs(tracks=tmp_path / "none" / "v.json")
+    with pytest.raises(SourceError, match="no such file or folder"):
+        ingest_clips.fn(store.url, str(tmp_path / "none.mp4"), TEXTS, None, 1, 99)
+    with pytest.raises(SourceError, match="is no video"):
+        ingest_clips.fn(store.url, __file__, TEXTS, None, 1, 99)
+    with pytest.raises(ValueError, match="give one or more"):
+        ingest_clips.fn(store.url, str(folder), [" "], None, 1, 99)
+    for place in (tmp_path, Warehouse.create(tmp_path / "empty").root):
+        with pytest.raises(WarehouseError, match=r"sola demo.*sola.*train.*sola import-checkpoint"):
+            run_to_segment_with(str(place), None)
+
+
+def test_sentences_that_were_replaced_meanwhile_are_noticed(store, folder) -> None:
+    run = run_to_segment_with(store.url, None)
+    keys, _, _ = segment(store, folder, TEXTS, Outputs())
+    mine = wanted_clip_scores(store, run, keys)
+    segment(store, folder, ["a bar"], Outputs())
+    with pytest.raises(WarehouseError, match="other sentences at the same time"):
+        require_current(store, mine)
+
+
+def test_the_python_of_the_docs(store, file, tmp_path, monkeypatch) -> None:
+    """From a video to masks, and from a warehouse to a polars frame, as docs/own-videos.md says."""
+    (key,), _, _ = segment(store, file, ["the red circle"], Outputs())
+    shutil.copy(file, tmp_path / "clip.mp4")
+    (tmp_path / "demo-warehouse").symlink_to(store.root)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "own-videos.md").read_text()
+    blocks = [part.split("```")[0] for part in page.split("```python\n")[1:]]
+    video_to_masks, to_polars = ({}, {})
+    for block, names, most in zip(blocks, (video_to_masks, to_polars), (10, 5), strict=True):
+        lines = [line for line in block.splitlines() if line and line != "import json"]
+        assert len(lines) <= most + 1  # the import of json is not counted
+        exec(block, names)
+    assert to_polars["tracks"].height and to_polars["tracks"].columns[0] == "video_id"
+    scores = store.connect().sql(
+        f"SELECT score FROM predictions WHERE video_id = '{key.video_id}' ORDER BY track_id"
+    ).pl()["score"]  # fmt: skip
+    np.testing.assert_allclose(video_to_masks["scores_EN"][0], scores, atol=1e-5)
+    assert len(video_to_masks["masks_ET"][0]) == FRAMES

@@ -1,0 +1,27 @@
+"""A run that never was trained, for tests of what is done with one."""
+
+import json
+from dataclasses import asdict
+
+import pyarrow as pa
+import torch
+
+from sola_model.checkpoints import save_selector
+from sola_model.recipes import Recipe
+from sola_model.selector import TrackSelector
+from warehouse import TABLES, Key, Warehouse
+
+
+def publish_untrained(store: Warehouse, recipe: Recipe, run_id: str = "run") -> None:
+    """A run of the recipe with random weights, always the same."""
+    torch.manual_seed(0)
+    save_selector(TrackSelector(recipe.selector), store.root / "selectors" / run_id)
+    run = {field.name: 0 for field in TABLES["runs"]} | {
+        "run_id": run_id, "parent": None, "dataset": "demo", "split": "train", "recipe": "demo",
+        "config": json.dumps(asdict(recipe)), "weights": f"selectors/{run_id}", "videos": [],
+    }  # fmt: skip
+    tables = {
+        "runs": pa.Table.from_pylist([run], schema=TABLES["runs"]),
+        "training_metrics": TABLES["training_metrics"].empty_table(),
+    }
+    store.publish("train", Key(run_id=run_id), "f", tables)

@@ -1,0 +1,61 @@
+"""Where the decoding of a video file can start, so that late frames come without the early ones."""
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+import av
+
+# Codecs of which each packet gives one frame. (Of VP8, some packets show nothing.)
+INDEXED = ("h264", "hevc", "vp9", "libdav1d", "av1")
+
+
+class VideoIndex(NamedTuple):
+    """Time stamps of all frames in the order they are shown, and indices of the key frames."""
+
+    times: list[int]
+    keyframes: list[int]
+
+
+def read_index(container: av.container.InputContainer) -> VideoIndex | None:
+    """The index of an opened video file, from its packets alone; nothing is decoded.
+
+    None where packets do not tell: other codecs, missing or repeated time stamps, damage.
+    """
+    stream = container.streams.video[0]
+    if stream.codec_context.name not in INDEXED:
+        return None
+    shown, keys = [], []
+    try:
+        for packet in container.demux(stream):
+            if packet.size and (packet.is_corrupt or packet.pts is None):
+                return None
+            if packet.size and not packet.is_discard:
+                shown.append(packet.pts)
+                keys.append(packet.is_keyframe)
+    except av.FFmpegError:
+        return None
+    if not shown or not keys[0] or len(set(shown)) < len(shown):
+        return None
+    order = sorted(range(len(shown)), key=shown.__getitem__)
+    return VideoIndex(
+        times=[shown[n] for n in order],
+        keyframes=[index for index, n in enumerate(order) if keys[n]],
+    )
+
+
+def seek_before(container: av.container.InputContainer, index: int) -> tuple[int, int] | None:
+    """Go to the last key frame that is not after frame `index`; gives its index and time stamp.
+
+    Frames that come with an earlier time stamp are not whole. None where one cannot go there, and
+    the file has to be opened again.
+    """
+    found = read_index(container)
+    if found is None or index >= len(found.times):
+        return None
+    start = found.keyframes[max(bisect_right(found.keyframes, index) - 1, 0)]
+    time = found.times[start]
+    try:
+        container.seek(time, stream=container.streams.video[0])
+    except av.FFmpegError:
+        return None
+    return start, time
