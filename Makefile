@@ -30,6 +30,7 @@ bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.detector
 	$(BIN)/python -m benchmarks.warehouse
 	$(BIN)/python -m benchmarks.planning
+	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.chaos
 
 up: $(INSTALLED)  ## Prefect's server, deployments, schedules and workers, on this machine

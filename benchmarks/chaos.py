@@ -42,6 +42,10 @@ VERSION_COLUMN = {  # holds the number of the configuration that made a row
 }
 
 
+Seen = dict[tuple[str, ...], int]  # what a reader has seen so far, as its look numbers it
+Look = Callable[[Any, Seen], list[str]]  # (connection, seen) -> errors
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a run of chaos came to. `lost` and `duplicates` are rows, `removed` files."""
@@ -101,9 +105,9 @@ def tidier(place: str, grace: float) -> None:
         collect_garbage(Warehouse(place), grace)
 
 
-def reader(place: str, grace: float, stop: Any, report: Any) -> None:
-    """Query until told to stop, then send the number of queries and the errors."""
-    seen: dict[tuple[str, str], int] = {}
+def reader(place: str, grace: float, look: Look, stop: Any, report: Any) -> None:
+    """Look until told to stop, then send how often, and the errors that were seen."""
+    seen: Seen = {}
     queries, errors = 0, []
     while not stop.is_set():
         started = time.monotonic()
@@ -119,7 +123,7 @@ def reader(place: str, grace: float, stop: Any, report: Any) -> None:
     report.put((queries, errors))
 
 
-def look(connection: Any, seen: dict[tuple[str, str], int]) -> list[str]:
+def look_at_versions(connection: Any, seen: Seen) -> list[str]:
     """What is wrong with what is visible; `seen` has the version of each stage and video so far."""
     errors, visible = [], {}
     for stage in MADE:
@@ -151,7 +155,7 @@ def chaos(place: str, kills: int, grace: float, seed: int, pause: float = 0.5) -
     chance = random.Random(seed)
     Warehouse.create(place)
     stop, report = context.Event(), context.Queue()
-    watching = context.Process(target=reader, args=(place, grace, stop, report))
+    watching = context.Process(target=reader, args=(place, grace, look_at_versions, stop, report))
     watching.start()
 
     def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
@@ -185,21 +189,23 @@ def chaos(place: str, kills: int, grace: float, seed: int, pause: float = 0.5) -
     stop.set()
     queries, seen_errors = report.get()
     watching.join()
-    return judge(place, version, killed, queries, errors + seen_errors)
+    with tempfile.TemporaryDirectory() as undisturbed:
+        publisher(undisturbed, version, seed=0)
+        return judge(place, undisturbed, version, killed, queries, errors + seen_errors)
 
 
-def judge(place: str, version: int, kills: int, queries: int, errors: list[str]) -> Outcome:
-    """Compare with a warehouse that only ever had the last configuration, in peace."""
+def judge(
+    place: str, undisturbed: str, versions: int, kills: int, queries: int, errors: list[str]
+) -> Outcome:
+    """Collect garbage and compare with a warehouse that nobody disturbed."""
     store = Warehouse(place)
     removed = len(collect_garbage(store, 0).files)
-    named = {path for s in MADE for commit in store.current(s).values() for path in commit.paths}
+    named = {path for s in STAGES for commit in store.current(s).values() for path in commit.paths}
     orphans = {file.path for file in store.storage.files("data")} - named
-    with tempfile.TemporaryDirectory() as folder:
-        publisher(folder, version, seed=0)
-        expected, found = content(Warehouse(folder)), content(store)
+    expected, found = content(Warehouse(undisturbed)), content(store)
     return Outcome(
         kills=kills,
-        configurations=version,
+        configurations=versions,
         queries=queries,
         errors=errors,
         lost=(expected - found).total(),
@@ -214,10 +220,7 @@ def content(store: Warehouse) -> Counter[str]:
     """Every row of every table, with how often it is there."""
     with store.connect() as connection:
         return Counter(
-            f"{name} {row}"
-            for stage in MADE
-            for name in STAGES[stage]
-            for row in connection.table(name).fetchall()
+            f"{name} {row}" for name in TABLES for row in connection.table(name).fetchall()
         )
 
 

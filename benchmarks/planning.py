@@ -1,10 +1,11 @@
 """Planning at scale: seeing that nothing is missing, as a flow does first.
 
     python -m benchmarks.planning                       # 10,000 and 100,000 videos
-    python -m benchmarks.planning --videos 1000000
+    python -m benchmarks.planning --videos 1000000 --packed     # needs 12 GB of memory
 
-From one record file per video, as it is when videos were just published, and from one pack, as
-it is after compaction. Records are generated; data files are empty, for only their names count.
+From one record file per video, as it is when videos were just published, and from packs of up to
+100,000, as it is after compaction. Records are generated; data files are empty, for only their
+names count.
 """
 
 import argparse
@@ -13,7 +14,9 @@ import multiprocessing
 import os
 import resource
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.warehouse import timed
 from warehouse import Key, Warehouse
@@ -23,27 +26,36 @@ from warehouse.commits import STAGES, Commit, DataFile, record_name
 FINGERPRINT = "0123456789abcdef0123"
 TABLES = STAGES["precompute"]
 SHARED = 50  # videos to a merged file
+PACKED = 100_000  # records to a pack
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, nargs="+", default=[10_000, 100_000])
-    for videos in parser.parse_args().videos:
+    parser.add_argument("--packed", action="store_true", help="only from packs")
+    options = parser.parse_args()
+    for videos in options.videos:
         print(f"{videos} videos, {len(TABLES)} tables")
         keys = [Key("mevis", "train", f"video{index:07}") for index in range(videos)]
-        for packed in (False, True):
+        for packed in (True,) if options.packed else (False, True):
             with tempfile.TemporaryDirectory() as folder:
-                generate(Warehouse.create(folder), keys, packed)
                 how = "packed and merged" if packed else "as published"
-                child = multiprocessing.get_context("spawn").Process(
-                    target=report, args=(folder, keys, how)
-                )
-                child.start()  # a process of its own, whose memory is that of planning alone
-                child.join()
+                Warehouse.create(folder)
+                in_a_process(generate, folder, keys, packed)
+                in_a_process(report, folder, keys, how)
 
 
-def generate(store: Warehouse, keys: list[Key], packed: bool) -> None:
-    """Commits of every key: in a file each, or all in a pack and SHARED to a data file."""
+def in_a_process(function: Callable[..., None], *arguments: Any) -> None:
+    """Call it in a process of its own, whose memory is that of this call alone."""
+    process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 0, function
+
+
+def generate(folder: str, keys: list[Key], packed: bool) -> None:
+    """Commits of every key: in a file each, or in packs and SHARED to a data file."""
+    store = Warehouse(folder)
     commits: dict[str, Commit] = {}
     for index, key in enumerate(keys):
         own, first, total = (
@@ -66,11 +78,14 @@ def generate(store: Warehouse, keys: list[Key], packed: bool) -> None:
             touch(store.root / path)
         if packed:
             commits[name] = commit
+            if len(commits) == PACKED:
+                store.log.append_pack("precompute", commits)
+                commits = {}
         else:
             record = store.root / "commits" / "precompute" / key.slug[-16:-14] / name
             touch(record)
             record.write_bytes(commit.to_json())
-    if packed:
+    if commits:
         store.log.append_pack("precompute", commits)
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -56,6 +57,17 @@ def show_outcomes(stage: str, store: Warehouse, outcomes: Mapping[Key, Outcome])
         ]
         lines += [f"and {len(failed) - FAILURES_SHOWN} more"] * (len(failed) > FAILURES_SHOWN)
     create_markdown_artifact("\n".join(lines), stage.replace("_", "-"), f"outcome of {stage}")
+
+
+def show_run(store: Warehouse, run: Mapping[str, Any]) -> None:
+    """Where a trained run (its row of `runs`) is in the warehouse, and what it was made from."""
+    text = f"""### {run["run_id"]}
+in {store.url}:
+- `{run["weights"]}`: the selector
+- `data/runs` and `data/training_metrics`: its row, and its losses by epoch
+- trained on {run["dataset"]}/{run["split"]}: `precompute` and `label` of these splits
+"""
+    create_markdown_artifact(text, "run", "trained run")
 
 
 def show_label_statistics(store: Warehouse) -> None:

@@ -1,13 +1,13 @@
 """The whole method on the embedded data and models, from scratch: what `make demo` runs."""
 
-from pathlib import Path
-
 from prefect import flow
 
+from flows.baseline import baseline
 from flows.evaluate import evaluate
 from flows.label import label
 from flows.precompute import precompute
 from flows.train import train
+from warehouse import Warehouse
 from warehouse.demo_data import write_dataset
 
 VIDEOS = {"train": 400, "valid_u": 48, "valid": 4}
@@ -49,10 +49,14 @@ def demo_large(
 
 def _prepare(warehouse: str, videos: dict[str, int], workers: int | None) -> None:
     """Tracks, tokens and pseudo-labels. Recipes `demo` and `demo-large` share them."""
-    root = Path(warehouse) / "data-set"
+    root = Warehouse.create(warehouse).work_folder() / "data-set"
     write_dataset(root, videos)
     for split in videos:
-        precompute(warehouse, "demo", str(root), split, recipe="demo", workers=workers)
+        # Boxes of expressions prompt at inference alone (paper, section 3.3).
+        detector = None if split == "train" else "demo"
+        precompute(
+            warehouse, "demo", str(root), split, recipe="demo", detector=detector, workers=workers
+        )
     for split in ("train", "valid_u"):
         label(warehouse, "demo", split, recipe="demo", workers=workers)
 
@@ -60,3 +64,4 @@ def _prepare(warehouse: str, videos: dict[str, int], workers: int | None) -> Non
 def _evaluate(warehouse: str, run_id: str, workers: int | None) -> None:
     for split in ("valid_u", "valid"):
         evaluate(warehouse, "demo", split, run_id, workers=workers)
+    baseline(warehouse, "demo", "valid_u", "demo", "demo", workers=workers)

@@ -5,12 +5,13 @@ sola evaluate --dataset mevis --split valid_u --run release-1a2b3c4d
 
 from prefect import flow
 
-from flows.fanout import Summary, over_videos
+from flows.evaluation_artifact import show_evaluation
+from flows.fanout import Summary, ended, over_videos
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
 from warehouse import Warehouse
 
 
-@flow
+@flow(flow_run_name="evaluate {dataset}/{split}")
 def evaluate(
     warehouse: str,
     dataset: str,
@@ -22,4 +23,6 @@ def evaluate(
     store = Warehouse(warehouse)
     trained = find_run(store, run)
     wanted = wanted_scores(store, trained, dataset, split)
-    return over_videos("evaluate", store, wanted, evaluate_videos, trained, workers)
+    summary = over_videos("evaluate", store, wanted, evaluate_videos, trained, workers)
+    show_evaluation(store, trained, dataset, split)
+    return ended(summary, summary.failed)

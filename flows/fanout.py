@@ -12,15 +12,17 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from prefect import Task
+from prefect import State, Task
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, as_completed
-from prefect.task_runners import TaskRunner
+from prefect.states import Completed, Failed
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from flows.artifacts import progress_shown, show_outcomes
 from flows.progress import video_progress
-from flows.runtime import default_workers, video_workers
+from flows.runtime import WorkerDied, default_workers, video_workers
 from tasks.outcome import Outcome
 from warehouse import Key, Warehouse
 
@@ -29,6 +31,7 @@ CHUNKS_PER_WORKER = 4  # at least, so that workers end together
 FAILURES_SHOWN = 5
 
 Chunk = Mapping[Key, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,20 @@ def over_videos(
     )
 
 
+def ended(result: T, failed: int) -> T | State[T]:
+    """What a flow returns: its result, in a state that shows that videos failed.
+
+    A deployed run ends as Failed. What called a flow itself (the command line, another flow) gets
+    the result all the same.
+    """
+    if not failed:
+        return result
+    message = f"{failed} videos failed, the others are done; `sola status` names them"
+    if FlowRunContext.get().flow_run.deployment_id:
+        return Failed(message=message, data=result)
+    return Completed(name="Completed with failures", message=message, data=result)
+
+
 def run_chunks(
     stage: str,
     task: Task[..., list[Outcome]],
@@ -91,13 +108,16 @@ def run_chunks(
     """Run the task on every chunk; return an outcome for every video.
 
     Nothing stops the run. When a task raises, its videos failed with that error. When a worker
-    dies (killed, out of memory), the pool is started again; what was running then is run again at
-    the end, one video alone, so that only the video that kills its worker fails. Failures are
+    dies (killed, out of memory), what it may have been running is run again at the end, one video
+    alone, so that only the video that kills its worker fails. (With a process pool, that is all
+    that was running: the pool does not say who died, and is started again.) Failures are
     recorded in the warehouse; progress and the first failures go to standard error. Call it
     inside a flow: the task runs belong to the flow run.
     """
     outcomes: dict[Key, Outcome] = {}
     waiting, alone = deque(chunks), deque[Chunk]()
+    pool = isinstance(runner, ProcessPoolTaskRunner)
+    at_once, alone_at_once = (2 * workers, 1) if pool else (workers, workers)
     arguments = inspect.signature(task.fn).bind
     total = sum(map(len, chunks))
     with video_progress(stage, total) as advance, progress_shown(stage, total) as show:
@@ -108,22 +128,30 @@ def run_chunks(
             show(len(new), _failures(new.values()))
 
         while waiting or alone:
-            queue, at_once = (waiting, 2 * workers) if waiting else (alone, 1)
+            queue, most = (waiting, at_once) if waiting else (alone, alone_at_once)
             running: dict[PrefectFuture[list[Outcome]], Chunk] = {}
             with runner:
                 try:
                     while queue or running:
-                        while queue and len(running) < at_once:
+                        while queue and len(running) < most:
                             bound = arguments(store.url, queue[0], settings).arguments
-                            running[runner.submit(task, dict(bound))] = queue.popleft()
+                            future = runner.submit(task, dict(bound))  # may find a broken pool
+                            running[future] = queue.popleft()
                         future = next(as_completed(list(running)))
-                        new = _outcomes(running[future], future)
+                        try:
+                            new = _outcomes(running[future], future)
+                        except WorkerDied as error:
+                            if queue is alone:
+                                new = _all_failed(running[future], error)
+                            else:
+                                new = {}
+                                alone += _one_by_one([running[future]])
                         del running[future]
                         ended(new)
                 except BrokenProcessPool as error:
-                    if queue is alone:
+                    if queue is alone and running:
                         ended(_all_failed(running.popitem()[1], error))
-                    alone += [{key: chunk[key]} for chunk in running.values() for key in chunk]
+                    alone += _one_by_one(running.values())
                 except BaseException:  # Ctrl-C, or cancelled: leave; what is published stays
                     for worker in multiprocessing.active_children():
                         worker.kill()
@@ -138,15 +166,20 @@ def _outcomes(chunk: Chunk, future: PrefectFuture[list[Outcome]]) -> dict[Key, O
 
     Raises:
         BrokenProcessPool: a worker process died; maybe this one.
+        WorkerDied: this one's did.
     """
     failed = _all_failed(chunk, RuntimeError("the task returned no outcome for it"))
     try:
         returned = {outcome.video_id: outcome for outcome in future.result()}
-    except BrokenProcessPool:
+    except (BrokenProcessPool, WorkerDied):
         raise
     except Exception as error:
         return _all_failed(chunk, error)
     return {key: returned.get(key.video_id, failed[key]) for key in chunk}
+
+
+def _one_by_one(chunks: Iterable[Chunk]) -> list[Chunk]:
+    return [{key: chunk[key]} for chunk in chunks for key in chunk]
 
 
 def _all_failed(chunk: Chunk, error: Exception) -> dict[Key, Outcome]:

@@ -6,13 +6,13 @@ sola label --dataset mevis --split train
 from prefect import flow
 
 from flows.artifacts import show_label_statistics
-from flows.fanout import Summary, over_videos
+from flows.fanout import Summary, ended, over_videos
 from sola_model.recipes import recipe_by_name
 from tasks.label import label_videos, wanted_labels
 from warehouse import Warehouse
 
 
-@flow
+@flow(flow_run_name="label {dataset}/{split}")
 def label(
     warehouse: str, dataset: str, split: str, recipe: str = "release", workers: int | None = None
 ) -> Summary:
@@ -21,4 +21,4 @@ def label(
     wanted = wanted_labels(store, dataset, split, settings)
     summary = over_videos("label", store, wanted, label_videos, settings, workers)
     show_label_statistics(store)
-    return summary
+    return ended(summary, summary.failed)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from prefect import flow
 
-from flows.fanout import Summary, over_videos
+from flows.fanout import Summary, ended, over_videos
 from sola_model.recipes import recipe_by_name
 from tasks.detect import detect_videos, import_boxes, wanted_detections
 from tasks.ingest import ingest_split
@@ -20,7 +20,7 @@ from tasks.precompute import (
 from warehouse import Warehouse
 
 
-@flow
+@flow(flow_run_name="precompute {dataset}/{split}")
 def precompute(
     warehouse: str,
     dataset: str,
@@ -33,6 +33,7 @@ def precompute(
     ground_truth: bool = False,
     limit: int | None = None,
     workers: int | None = None,
+    shard: str | None = None,
 ) -> Summary:
     """Ingest a split and extract the tracks of its videos that have none of this recipe yet.
 
@@ -40,10 +41,11 @@ def precompute(
     inference: those that `detector` (path, hub id or "demo") finds for each expression, or those
     of a file `boxes`, see `tasks.detect.import_boxes`. `ground_truth` adds the tracks of its masks,
     for training. `limit` takes the first videos only; `workers` is the number of processes
-    (default: one per GPU or CPU core).
+    (default: one per GPU or CPU core). Several machines share a split by its `shard`s: "1/8" to
+    "8/8".
 
     Raises:
-        ValueError: boxes are to come from both a detector and a file.
+        ValueError: there is no such shard, or boxes are to come from both a detector and a file.
     """
     if detector and boxes:
         raise ValueError(
@@ -52,7 +54,7 @@ def precompute(
     settings = recipe_by_name(recipe, sam2)
     extraction = replace(settings.extraction, ground_truth=ground_truth)
     settings = replace(settings, detector=detector, extraction=extraction)
-    ingested = ingest_split(warehouse, dataset, root, split, limit)
+    ingested = ingest_split(warehouse, dataset, root, split, limit, shard)
     store = Warehouse(warehouse)
     readable = [outcome.video_id for outcome in ingested if outcome.status == "done"]
     wanted = wanted_tracks(store, dataset, split, readable, settings)
@@ -64,6 +66,7 @@ def precompute(
         detected = wanted_detections(store, list(wanted), settings)
         summary += over_videos("detect", store, detected, detect_videos, settings, workers)
     boxed = wanted_box_tracks(store, wanted, settings)
-    return summary + over_videos(
+    summary += over_videos(
         "box_tracks", store, boxed, extract_box_tracks, settings, workers, imported
     )
+    return ended(summary, summary.failed)

@@ -73,7 +73,7 @@ def print_catalogue() -> None:
     queries = Table("name", "answers", title="named queries")
     for name, description in named_queries().items():
         queries.add_row(name, description)
-    console.print(tables, f"views, with a row per expression: {', '.join(VIEWS)}\n", queries)
+    console.print(tables, f"views: {', '.join(VIEWS)}\n", queries)
 
 
 def print_status(warehouse: str) -> int:
@@ -97,12 +97,14 @@ def print_status(warehouse: str) -> int:
 def redo(warehouse: str, stage: str, key: Key) -> str:
     """The command that makes a key's data of a stage again."""
     command = "precompute" if stage in ("ingest", "detect", "box_tracks") else stage
+    command = "search" if stage == "search_references" else command
     words = ["sola", command, "--warehouse", str(warehouse)]
     if key.dataset:
         words += ["--dataset", key.dataset, "--split", key.split]
-    if key.run_id and stage == "evaluate":
+    if key.run_id and command in ("evaluate", "search"):
         words += ["--run", key.run_id]
-    return shlex.join(words) + (" --root DIR" if command == "precompute" else "")
+    more = {"precompute": " --root DIR", "baseline": " --detector NAME --sam2 NAME"}
+    return shlex.join(words) + more.get(command, "")
 
 
 def print_why(warehouse: str, video_id: str, recipe: str, run: str | None) -> None:
@@ -154,6 +156,22 @@ def print_evaluation(warehouse: str, run_id: str, dataset: str, split: str) -> N
         )
 
 
+def print_baseline(warehouse: str, run_id: str, dataset: str, split: str) -> None:
+    """A baseline's scores on a split, in percent."""
+    connection = Warehouse(warehouse).connect()
+    where = {"run": run_id, "dataset": dataset, "split": split}
+    summary = connection.sql(
+        f"SELECT expressions, jf, j, f FROM ({load_query('scores_summary')}) "
+        "WHERE run_id = $run AND dataset = $dataset AND split = $split",
+        params=where,
+    ).fetchall()
+    if not summary:
+        print(f"{dataset}/{split} has no scores of {run_id}: no ground truth, or no video done")
+        return
+    _print(f"{run_id} on {dataset}/{split} in percent", ["number", "J&F", "J", "F"], summary)
+    print(f"against a run: sola compare {run_id} RUN --dataset {dataset} --split {split}")
+
+
 def print_comparison(comparison: Comparison) -> None:
     """B minus A over all expressions, by slice, and where they differ most, in percent."""
     _print(
@@ -196,6 +214,15 @@ def print_demo_report(warehouse: str, run_id: str) -> None:
     _print(f"J&F in percent on held-out clips, run {run_id}", headers, scores)
     print("all, largest, random: what selecting all tracks, the largest or a random one would give")
     print("look-alike: something that looks like the target is not meant; only motion tells\n")
+    table4 = connection.sql(
+        f"""
+        SELECT run_id, jf, j, f FROM ({load_query("scores_summary")})
+        WHERE run_id = '{run_id}' OR run_id LIKE 'detector-only-%'
+        ORDER BY run_id = '{run_id}', run_id
+        """
+    ).fetchall()
+    _print("Table 4: without and with the selector", ["", "J&F", "J", "F"], table4)
+    print("detector-only: the best box of each frame, segmented by itself\n")
     statistics = connection.sql(load_query("pseudo_label_statistics"))
     by_split = zip(statistics.columns, *statistics.fetchall(), strict=True)
     _, splits, *numbers = by_split

@@ -8,14 +8,16 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from multiprocessing.sharedctypes import Synchronized
+from typing import Any
 
 import torch
 from prefect.context import refresh_global_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.logging.configuration import setup_logging
 from prefect.settings import get_current_settings
-from prefect.task_runners import ProcessPoolTaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from flows.server import die_with, private_server
 
@@ -76,26 +78,39 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 # --- worker processes -------------------------------------------------------------------------
 
 
+class WorkerDied(RuntimeError):
+    """The process that ran a task has died; the other processes go on."""
+
+
 def default_workers() -> int:
-    """One process for each GPU, or for each CPU core."""
+    """One process for each GPU, or for each CPU core: of this machine, or of the Ray cluster."""
+    if _on_ray():
+        from flows.ray_workers import slots
+
+        return slots()
     return _gpus() or os.cpu_count() or 1
 
 
-def video_workers(workers: int) -> ProcessPoolTaskRunner:
+def video_workers(workers: int) -> TaskRunner[Any]:
     """A task runner of `workers` spawned processes, but not more than there are GPUs, if any.
 
     Each process has SOLA_DEVICE in its environment: "cuda:k", a GPU of its own, or "cpu", where
     it computes with one thread. (A SOLA_DEVICE that is set already holds for all of them.) It
-    dies when this process does.
+    dies when this process does. With SOLA_RUNNER=ray the processes are those of a Ray cluster, see
+    `flows.ray_workers`.
 
     Use it inside a flow, as `flows.fanout` does. As the `task_runner` of a flow it would be opened
     again around every task, which is slow.
 
     Raises:
-        ValueError: `workers` is below 1.
+        ValueError: `workers` is below 1, or SOLA_RUNNER cannot be used.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; give 1 or more")
+    if _on_ray():
+        from flows.ray_workers import RayWorkers
+
+        return RayWorkers()
     gpus = _gpus()
     started = multiprocessing.get_context("spawn").Value("i", 0)
     return ProcessPoolTaskRunner(
@@ -103,6 +118,27 @@ def video_workers(workers: int) -> ProcessPoolTaskRunner:
         initializer=_start_worker,
         initargs=(os.getpid(), gpus, started),
     )
+
+
+def bind_to(gpu: int | None) -> None:
+    """Let this process compute on this GPU, or else on SOLA_DEVICE or the CPU with one thread."""
+    if gpu is None:
+        os.environ.setdefault("SOLA_DEVICE", "cpu")
+    else:
+        os.environ["SOLA_DEVICE"] = f"cuda:{gpu}"
+        if torch.cuda.is_available():
+            torch.cuda.set_device(gpu)
+    if os.environ["SOLA_DEVICE"] == "cpu":
+        torch.set_num_threads(1)
+
+
+def _on_ray() -> bool:
+    runner = os.environ.get("SOLA_RUNNER", "processes")
+    if runner not in ("processes", "ray"):
+        raise ValueError(f"SOLA_RUNNER is {runner!r}; valid are: processes, ray")
+    if runner == "ray" and not find_spec("prefect_ray"):
+        raise ValueError("SOLA_RUNNER=ray needs prefect-ray: pip install 'sola-rvos[ray]'")
+    return runner == "ray"
 
 
 def _gpus() -> int:
@@ -114,11 +150,7 @@ def _start_worker(parent: int, gpus: int, started: "Synchronized[int]") -> None:
     """Runs first in each worker process; `started` counts these processes, to share out GPUs."""
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops us
-    if gpus:
-        with started.get_lock():
-            gpu = started.value % gpus
-            started.value += 1
-        torch.cuda.set_device(gpu)
-    device = os.environ.setdefault("SOLA_DEVICE", f"cuda:{gpu}" if gpus else "cpu")
-    if device == "cpu":
-        torch.set_num_threads(1)
+    with started.get_lock():
+        number = started.value
+        started.value += 1
+    bind_to(number % gpus if gpus else None)

@@ -5,6 +5,7 @@
 
 Process ids, logs and the server's database live in `.services/` (or $SOLA_SERVICES). There is one
 worker for each GPU, or one for the CPU; each runs one flow at a time. All stays off the internet.
+The server listens on this machine alone, or at SOLA_HOST, where workers of others can reach it.
 """
 
 import os
@@ -17,6 +18,7 @@ import urllib.request
 from pathlib import Path
 
 FOLDER = Path(os.environ.get("SOLA_SERVICES", ".services")).resolve()
+HOST = os.environ.get("SOLA_HOST", "127.0.0.1")
 PORT = int(os.environ.get("SOLA_PORT", "4200"))
 POOL = "sola"
 START_TIMEOUT_S, STOP_TIMEOUT_S = 120, 15
@@ -31,7 +33,7 @@ def up() -> None:
     if running := [name for name, pid in _pids().items() if _alive(pid)]:
         raise RuntimeError(f"{', '.join(running)} is running already; `make down` stops it")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    _start("server", "server", "start", "--host", "127.0.0.1", "--port", str(PORT))
+    _start("server", "server", "start", "--host", HOST, "--port", str(PORT))
     _wait_for_server()
     _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
     _prefect("--no-prompt", "deploy", "--all")
@@ -40,7 +42,7 @@ def up() -> None:
         bound = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
         _start(name, "worker", "start", "--pool", POOL, "--name", name, "--limit", "1", **bound)
     print(
-        f"""Prefect's UI: http://127.0.0.1:{PORT}    (logs: {FOLDER})
+        f"""Prefect's UI: http://{HOST}:{PORT}    (logs: {FOLDER})
 The schedules of prefect.yaml run from now on. Run one now, stop everything:
   PREFECT_API_URL={_api()} {_executable()} deployment run refresh/refresh
   make down"""
@@ -57,7 +59,7 @@ def down() -> None:
 
 
 def _api() -> str:
-    return f"http://127.0.0.1:{PORT}/api"
+    return f"http://{HOST}:{PORT}/api"
 
 
 def _executable() -> str:

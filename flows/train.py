@@ -9,11 +9,14 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows.artifacts import show_run
 from flows.progress import training_progress
 from flows.tensorboard import event_files
 from sola_model.recipes import override, recipe_by_name
 from sola_model.training import Progress
+from tasks.evaluate import find_run
 from tasks.train import run_recipe, train_run
+from warehouse import Warehouse
 
 
 @flow
@@ -48,7 +51,7 @@ def train(
             show(progress)
             write(progress)
 
-        return train_run(
+        run_id = train_run(
             warehouse,
             splits_of(datasets, split),
             splits_of(datasets, validation),
@@ -58,6 +61,9 @@ def train(
             limit,
             on_progress,
         )
+    store = Warehouse(warehouse)
+    show_run(store, find_run(store, run_id))
+    return run_id
 
 
 def splits_of(datasets: list[str], splits: str | list[str]) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from pycocotools import mask as coco
 
 from sola_model.encoding import EncodedVideo
 from sola_model.metrics import track_overlaps
+from sola_model.probe import read_out
 from sola_model.prompts import grid_prompts
 from sola_model.propagation import Request, propagate
 from sola_model.recipes import DEMO
@@ -34,15 +35,6 @@ def geometry(masks_THW: np.ndarray) -> np.ndarray:
             ys, xs = np.nonzero(mask)
             found[t] = [xs.mean(), ys.mean(), np.log(np.ptp(xs) + 1), np.log(np.ptp(ys) + 1)]
     return found
-
-
-def read_out(tokens_KD: np.ndarray, targets_KM: np.ndarray, train_K: np.ndarray) -> np.ndarray:
-    """R^2 of each target (M,) on the other rows, by ridge regression on the rows of `train_K`."""
-    design = np.column_stack([tokens_KD, np.ones(len(tokens_KD))])
-    gram = design[train_K].T @ design[train_K] + 1e-2 * np.eye(design.shape[1])
-    weights = np.linalg.solve(gram, design[train_K].T @ targets_KM[train_K])
-    truth, guess = targets_KM[~train_K], (design @ weights)[~train_K]
-    return 1 - ((truth - guess) ** 2).sum(0) / ((truth - truth.mean(0)) ** 2).sum(0)
 
 
 def main(clips: int) -> None:

@@ -20,6 +20,7 @@ from torchvision.ops import box_convert, clip_boxes_to_image
 from sola_model.grounding_dino import make_lean
 from sola_model.recipes import DetectorSettings
 
+PAPER_DETECTOR = "IDEA-Research/grounding-dino-tiny"
 DEMO_DETECTOR = Path(__file__).parent / "demo" / "detector"
 # Values of image features in a batch, over its captions: near a CPU's cache, or a GPU's memory.
 FEATURES = {"cpu": 400_000, "mps": 4_000_000, "cuda": 16_000_000}
@@ -207,7 +208,7 @@ class GroundingDino:
         except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"detector {name_or_path!r} cannot be loaded: {error}\nGive a hub id such as "
-                "'IDEA-Research/grounding-dino-tiny' (needs internet the first time), a folder "
+                f"{PAPER_DETECTOR!r} (needs internet the first time), a folder "
                 "written by save_pretrained, the original package's checkpoint as a file .pth, or "
                 "'demo' for the embedded small model."
             ) from error

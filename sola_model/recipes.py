@@ -298,6 +298,7 @@ DEMO = Recipe(
     text_encoder="demo",
     extraction=Extraction(
         grid=GridPrompts(points_per_side=10, predicted_iou=0.75, stability=0.85),
+        boxes=BoxPrompts(shared=True),
         max_tracks=16,
         merged=True,
     ),

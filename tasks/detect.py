@@ -16,9 +16,9 @@ from tasks.outcome import Outcome, publish_each
 from tasks.tables import read_expressions, read_video, rows
 from tasks.worker import device
 from warehouse import Key, Warehouse, fingerprint
-from warehouse.frames import read_frames
+from warehouse.corruptions import frames_of
 
-VERSION = 1  # raise it when the same frames, expressions and detector give other boxes
+VERSION = 2  # raise it when the same frames, expressions and detector give other rows
 
 BOX_COLUMNS = ("expression_id", "frame_index", "x0", "y0", "x1", "y1", "score")
 
@@ -48,22 +48,29 @@ def detect_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> lis
     """Publish the boxes of every expression of each video, in its prompt frames."""
     store = Warehouse(warehouse)
     ingested = store.current("ingest", wanted)
-    detector = _detector(recipe.detector, device())
+    detector = worker_detector(recipe.detector, device())
 
     def tables(key: Key) -> dict[str, pa.Table]:
         video = read_video(store, ingested[key])
         expressions = read_expressions(store, ingested[key])
         prompted = range(0, video["frame_count"], recipe.extraction.grid.stride)
         names = [video["frames"][t] for t in prompted]
-        frames = zip(prompted, read_frames(Path(video["path"]), names), strict=True)
+        frames = zip(prompted, frames_of(video, names), strict=True)
         texts = [expression.text for expression in expressions]
         found = [
-            (expression.expression_id, frame_index, *box.xyxy, box.score, box.phrase)
+            (
+                expression.expression_id,
+                frame_index,
+                *box.xyxy,
+                box.score,
+                box.phrase,
+                box.token_scores,
+            )
             for frame_index, boxes_E in detect(detector, frames, texts, recipe.detection)
             for expression, boxes in zip(expressions, boxes_E, strict=True)
             for box in boxes
         ]
-        names = (*BOX_COLUMNS, "phrase")
+        names = (*BOX_COLUMNS, "phrase", "token_scores")
         columns = zip(*found, strict=True) if found else ([] for _ in names)
         return {"detections": rows("detections", key, dict(zip(names, columns, strict=True)))}
 
@@ -71,7 +78,7 @@ def detect_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> lis
 
 
 @lru_cache(maxsize=1)
-def _detector(name: str, where: str) -> Detector:
+def worker_detector(name: str, where: str) -> Detector:
     """One detector per worker process."""
     return load_detector(name, where)
 
@@ -119,7 +126,8 @@ def import_boxes(
                     f"{video['frame_count'] - 1}"
                 )
         columns = {name: found[name] for name in BOX_COLUMNS}
-        return {"detections": rows("detections", key, columns | {"phrase": [None] * len(found)})}
+        columns |= {name: [None] * len(found) for name in ("phrase", "token_scores")}
+        return {"detections": rows("detections", key, columns)}
 
     return publish_each(store, "detect", wanted, tables)
 

@@ -1,19 +1,17 @@
 """Select tracks for every expression with a trained selector, and score what they cover."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sola_model.batches import pad_texts
 from sola_model.checkpoints import load_selector
+from sola_model.inference import alignment_scores
 from sola_model.selector import TrackSelector
 from sola_model.text_cache import CachedTextEncoder
 from tasks.label import annotations
@@ -126,37 +124,6 @@ def _selector(path: str, where: str) -> TrackSelector:
 def _text_encoder(name: str, cache: str, where: str) -> CachedTextEncoder:
     """One text encoder per worker process, loaded for texts that are new to the warehouse."""
     return CachedTextEncoder(name, cache, where)
-
-
-@torch.inference_mode()
-def alignment_scores(
-    selector: TrackSelector,
-    encoder: CachedTextEncoder,
-    tokens_NTD: np.ndarray,
-    texts: Sequence[str],
-    candidates_EN: np.ndarray,
-) -> np.ndarray:
-    """The alignment score of every expression with its candidate tracks (E, N), in 0..1; else NaN.
-
-    A score depends on the tracks it is computed with (paper, section 3.5), so the expressions
-    with the same candidates run together, with these tracks alone.
-    """
-    scores_EN = np.full((len(texts), len(tokens_NTD)), np.nan, np.float32)
-    if not scores_EN.size:
-        return scores_EN
-    where = next(selector.parameters()).device
-    tokens_NTD = torch.from_numpy(tokens_NTD)
-    text_EWC, mask_EW = pad_texts(encoder.encode(texts))
-    for candidates_N in np.unique(candidates_EN, axis=0):
-        if candidates_N.any():
-            members_E = (candidates_EN == candidates_N).all(axis=1)
-            logits_EN, _ = selector(
-                tokens_NTD[candidates_N].to(where),
-                text_EWC[members_E].to(where),
-                mask_EW[members_E].to(where),
-            )
-            scores_EN[np.ix_(members_E, candidates_N)] = logits_EN.sigmoid().cpu().numpy()
-    return scores_EN
 
 
 def _predictions(

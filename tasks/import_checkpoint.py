@@ -35,7 +35,7 @@ def import_run(warehouse: str, checkpoint: str, recipe: Recipe, name: str | None
     weights = f"selectors/{run_id}/last"
     with TemporaryDirectory() as folder:
         save_selector(selector, Path(folder))
-        store.put_folder(weights, Path(folder))
+        checksums = store.put_folder(weights, Path(folder))
     run = {
         "run_id": run_id,
         "parent": None,
@@ -56,5 +56,5 @@ def import_run(warehouse: str, checkpoint: str, recipe: Recipe, name: str | None
         "runs": pa.Table.from_pylist([run], schema=TABLES["runs"]),
         "training_metrics": TABLES["training_metrics"].empty_table(),
     }
-    store.publish("train", Key(run_id=run_id), identity, tables)
+    store.publish("train", Key(run_id=run_id), identity, tables, checksums)
     return run_id

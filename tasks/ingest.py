@@ -9,8 +9,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.outcome import Outcome, publish_each
+from tasks.shards import in_shard
 from tasks.tables import source_tables
 from warehouse import Key, Warehouse, fingerprint
+from warehouse.corruptions import base_split
 from warehouse.frames import content_hash, frame_size, stat_signature
 from warehouse.sources import read_split
 from warehouse.sources.base import BadVideo, SourceVideo
@@ -19,15 +21,25 @@ from warehouse.sources.labels import LabelImages
 
 @task(cache_policy=NO_CACHE)
 def ingest_split(
-    warehouse: str, dataset: str, root: str, split: str, limit: int | None = None
+    warehouse: str,
+    dataset: str,
+    root: str,
+    split: str,
+    limit: int | None = None,
+    shard: str | None = None,
 ) -> list[Outcome]:
     """Publish the videos of a split that are new or changed; say how every video of it is now.
 
+    Of a `shard`, see `tasks.shards`, or of the first `limit` videos only.
+
     Raises:
         SourceError: the split as a whole cannot be read.
+        ValueError: there is no such shard.
     """
+    chosen = in_shard(shard)
     store = Warehouse.create(warehouse)
-    found = read_split(dataset, Path(root).resolve(), split)[:limit]
+    found = read_split(dataset, Path(root).resolve(), base_split(split))
+    found = [video for video in found if chosen(video.video_id)][:limit]
     videos = {
         Key(dataset=dataset, split=split, video_id=video.video_id): video
         for video in found

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
-from pathlib import Path
 
 import pyarrow as pa
 from prefect import task
@@ -19,7 +18,7 @@ from tasks.outcome import Outcome, publish_each
 from tasks.tables import read_boxes, read_mask_tracks, read_objects, read_video, track_tables
 from tasks.worker import device
 from warehouse import Commit, Key, Warehouse, fingerprint
-from warehouse.frames import read_frames
+from warehouse.corruptions import frames_of
 from warehouse.sources.base import VOID
 
 VERSION = 2  # raise it when the same frames, weights and settings give other tracks
@@ -56,7 +55,7 @@ def extract_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> li
     """Extract and publish the grid tracks of each video, and those of its ground truth if asked."""
     store = Warehouse(warehouse)
     ingested = store.current("ingest", wanted)
-    model, settings = _sam2(recipe.sam2, device()), recipe.extraction
+    model, settings = worker_sam2(recipe.sam2, device()), recipe.extraction
 
     def tables(key: Key) -> dict[str, pa.Table]:
         video = _encoded(store, ingested[key], model)
@@ -95,7 +94,7 @@ def extract_box_tracks(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -
     store = Warehouse(warehouse)
     ingested, detected = store.current("ingest", wanted), store.current("detect", wanted)
     precomputed = store.current("precompute", wanted)
-    model, settings = _sam2(recipe.sam2, device()), recipe.extraction
+    model, settings = worker_sam2(recipe.sam2, device()), recipe.extraction
 
     def tables(key: Key) -> dict[str, pa.Table]:
         prompts = store.read("prompts", [precomputed[key]])
@@ -123,11 +122,10 @@ def _grid_tracks(store: Warehouse, precomputed: Commit) -> list[list[dict] | Non
 
 
 def _encoded(store: Warehouse, ingested: Commit, model: SAM2Base) -> EncodedVideo:
-    video = read_video(store, ingested)
-    return EncodedVideo(model, read_frames(Path(video["path"]), video["frames"]))
+    return EncodedVideo(model, frames_of(read_video(store, ingested)))
 
 
 @lru_cache(maxsize=1)
-def _sam2(name: str, where: str) -> SAM2Base:
+def worker_sam2(name: str, where: str) -> SAM2Base:
     """One model per worker process."""
     return load_sam2(name, where)

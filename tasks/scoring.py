@@ -4,7 +4,7 @@ Axes: E expressions, N mask tracks.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,19 +37,12 @@ def score_tables(
     candidate of an expression. Expressions with the same target are scored together, and each of
     their predictions once, however many thresholds and expressions lead to it.
     """
-    nothing = pack([empty_rle(video["height"], video["width"])] * video["frame_count"])
+    nothing, void, targets, members_of = _truth(video, expressions, objects)
     packed = [pack(track) for track in tracks]
-    void = pack(objects[VOID]) if VOID in objects else None
-    meant: dict[tuple[str, ...], list[int]] = {}  # names of target objects -> their expressions
-    for e, expression in enumerate(expressions):
-        if expression.object_ids is not None:
-            names = tuple(sorted(set(expression.object_ids) & set(objects)))
-            meant.setdefault(names, []).append(e)
-    targets = [union([nothing, *(pack(objects[name]) for name in names)]) for names in meant]
     cells = video_cells(packed, targets, void) if targets else None
     area_N = [areas_of(track).sum() for track in packed]
     by_expression: dict[int, tuple[Row, list[Row]]] = {}
-    for target, (masks, members) in enumerate(zip(targets, meant.values(), strict=True)):
+    for target, (masks, members) in enumerate(zip(targets, members_of, strict=True)):
         choices = {}
         for e in members:
             candidates = np.flatnonzero(~np.isnan(scores_EN[e])).tolist()
@@ -72,6 +65,58 @@ def score_tables(
             "threshold_scores", key, [r for _, many in ordered for r in many]
         ),
     }
+
+
+def baseline_scores(
+    key: Key,
+    video: Mapping[str, Any],
+    expressions: Sequence[Expression],
+    predictions: Sequence[Sequence[RLE]],
+    objects: Mapping[str, Sequence[RLE]],
+) -> pa.Table:
+    """The table `scores` of predictions that are no union of tracks, one of each expression."""
+    _, void, targets, members_of = _truth(video, expressions, objects)
+    by_expression: dict[int, Row] = {}
+    for target, members in zip(targets, members_of, strict=True):
+        masks = [pack(predictions[e]) for e in members]
+        scores = j_and_f_many(target, masks, void)
+        for e, prediction, score in zip(members, masks, scores, strict=True):
+            by_expression[e] = dict.fromkeys(TABLES["scores"].names) | {
+                "expression_id": expressions[e].expression_id,
+                "tracks_selected": 0,
+                "predicted_empty": not len(prediction.edges),
+                **score._asdict(),
+            }
+    return _table("scores", key, [by_expression[e] for e in sorted(by_expression)])
+
+
+class _Truth(NamedTuple):
+    """Of one video: a track without masks, pixels that do not count, the distinct targets, and
+    for each target the expressions that mean it, by index."""
+
+    nothing: RunTrack
+    void: RunTrack | None
+    targets: list[RunTrack]
+    members_of: list[list[int]]
+
+
+def _truth(
+    video: Mapping[str, Any],
+    expressions: Sequence[Expression],
+    objects: Mapping[str, Sequence[RLE]],
+) -> _Truth:
+    nothing = pack([empty_rle(video["height"], video["width"])] * video["frame_count"])
+    meant: dict[tuple[str, ...], list[int]] = {}  # names of target objects -> their expressions
+    for e, expression in enumerate(expressions):
+        if expression.object_ids is not None:
+            names = tuple(sorted(set(expression.object_ids) & set(objects)))
+            meant.setdefault(names, []).append(e)
+    return _Truth(
+        nothing=nothing,
+        void=pack(objects[VOID]) if VOID in objects else None,
+        targets=[union([nothing, *(pack(objects[name]) for name in names)]) for names in meant],
+        members_of=list(meant.values()),
+    )
 
 
 def _above(scores_N: np.ndarray, tau: float) -> Tracks:

@@ -71,9 +71,7 @@ def train_run(
     run_id = f"{recipe.name}-{identity[:8]}"
     key = Key(run_id=run_id)
     weights = f"selectors/{run_id}/{recipe.training.final_weights}"
-    if not store.missing("train", {key: identity}) and store.storage.existing(
-        {f"{weights}/selector.safetensors"}
-    ):
+    if not store.missing("train", {key: identity}):
         return run_id
     work = store.work_folder()
     cache = work / "cache" / "training"
@@ -92,7 +90,7 @@ def train_run(
     with TemporaryDirectory() as folder:
         save_selector(trained.last.cpu(), Path(folder, "last"))
         save_selector(trained.best.cpu(), Path(folder, "best"))
-        store.put_folder(f"selectors/{run_id}", Path(folder))
+        checksums = store.put_folder(f"selectors/{run_id}", Path(folder))
     run = {
         "run_id": run_id,
         "parent": parent,
@@ -113,7 +111,7 @@ def train_run(
         "runs": pa.Table.from_pylist([run], schema=TABLES["runs"]),
         "training_metrics": _metric_rows(run_id, trained.metrics),
     }
-    store.publish("train", key, identity, tables)
+    store.publish("train", key, identity, tables, checksums)
     return run_id
 
 

@@ -44,3 +44,15 @@ def test_the_warehouse_needs_no_torch():
 def test_sam2_is_imported_by_one_file():
     files = [file for name in OURS for file in (ROOT / name).rglob("*.py")]
     assert [f.name for f in files if "sam2" in imported(f)] == ["sam2_models.py"]
+
+
+def test_groundingdino_is_imported_by_one_file():
+    """The optional package is imported by name: strings that name its modules count, too."""
+    users = []
+    for file in (file for name in OURS for file in (ROOT / name).rglob("*.py")):
+        if "groundingdino" in (text := file.read_text()):
+            nodes = (n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Constant))
+            named = any(str(node.value).startswith("groundingdino.") for node in nodes)
+            if named or "groundingdino" in imported(file):
+                users.append(file.name)
+    assert users == ["detector_original.py"]

@@ -16,7 +16,7 @@ from warehouse.schemas import WarehouseError
 from warehouse.storage import StoredFile
 from warehouse.store import Warehouse
 
-FOLDERS = ("data", "commits", "selectors", "checkpoints")
+FOLDERS = ("data", "commits", "selectors", "checkpoints", "cache")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,7 @@ def find_garbage(store: Warehouse, older_than: float) -> Garbage:
             "know. Collect garbage with the version that wrote them."
         )
     old = {file.path: file for file in files if file.modified <= settled}
+    busy = {_folder(file.path) for file in files if file.modified > settled}
     garbage, named, runs = Garbage(), set(), set()
     for stage in STAGES:
         kept, useless = _sort_records(store, stage, old)
@@ -70,7 +71,8 @@ def find_garbage(store: Warehouse, older_than: float) -> Garbage:
     for path, file in old.items():
         folder, _, rest = path.partition("/")
         if is_temporary(path):
-            garbage.temporary.append(file)
+            if not (is_temporary(_folder(path)) and _folder(path) in busy):
+                garbage.temporary.append(file)
         elif folder == "data" and path.endswith(".parquet") and path not in named:
             garbage.data.append(file)
         elif (folder == "selectors" and rest.partition("/")[0] not in runs) or (
@@ -81,8 +83,12 @@ def find_garbage(store: Warehouse, older_than: float) -> Garbage:
 
 
 def is_temporary(path: str) -> bool:
-    """Whether a file is one being written, or left by a kill while it was."""
-    return path.rpartition("/")[2].startswith(".") and path.endswith(".tmp")
+    """Whether a file, or its folder, is one being written, or left by a kill while it was."""
+    return any(part.startswith(".") and part.endswith(".tmp") for part in path.split("/"))
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _sort_records(

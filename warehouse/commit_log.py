@@ -9,7 +9,7 @@ Neither ever changes. A record may be in several files; it is the same record in
 import re
 import uuid
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -91,6 +91,7 @@ class CommitLog:
         fingerprint: str,
         *,
         files: dict[str, DataFile] | None = None,
+        weights: Mapping[str, str] | None = None,
         error: str = "",
     ) -> Commit:
         """Publish a record: done with `files`, failed without."""
@@ -108,6 +109,7 @@ class CommitLog:
             parts=getattr(fingerprint, "parts", {}),
             error=error,
             files=files or {},
+            weights=dict(weights or {}),
         )
         name = record_name(commit, 0, uuid.uuid4().hex[:16])
         self.storage.write(f"commits/{stage}/{_shard(key.slug)}/{name}", commit.to_json())

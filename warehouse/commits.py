@@ -22,6 +22,10 @@ STAGES: dict[str, tuple[str, ...]] = {
     "label": ("pseudo_labels",),
     "train": ("runs", "training_metrics"),
     "evaluate": ("predictions", "scores", "threshold_scores"),
+    "baseline": ("frame_predictions", "scores"),
+    "experiment": ("experiments",),
+    "search_references": ("search_references",),
+    "search": ("search_vectors",),
 }
 RECORD_NAME = re.compile(
     r"([A-Za-z0-9_-]+)\.(\d+)\.([A-Za-z0-9_-]+)\.(done|failed)\.(\d+)-([0-9a-f]+)\.json"
@@ -30,18 +34,20 @@ RECORD_NAME = re.compile(
 
 @dataclass(frozen=True, order=True, slots=True)
 class Key:
-    """What a commit is about: a video of a split, a run, or a run on a video."""
+    """What a commit is about: a video of a split, a run, a run on a video, or an experiment."""
 
     dataset: str = ""
     split: str = ""
     video_id: str = ""
     run_id: str = ""
+    experiment: str = ""
 
     @property
     def slug(self) -> str:
         """A readable file-name part that no two keys share; it ends in 16 hexadecimal digits."""
-        fields = asdict(self).values()
-        digest = hashlib.sha256(json.dumps(list(fields)).encode()).hexdigest()[:16]
+        fields = [self.dataset, self.split, self.video_id, self.run_id]
+        fields += [self.experiment] if self.experiment else []
+        digest = hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
         return "-".join([*(file_safe(value) for value in fields if value), digest])
 
 
@@ -79,6 +85,7 @@ class Commit:
     parts: dict[str, str] = field(default_factory=dict)  # of the fingerprint
     error: str = ""
     files: dict[str, DataFile] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)  # path of a file beside them -> sha256
 
     @property
     def rows(self) -> int:
@@ -89,7 +96,8 @@ class Commit:
         return [file.path for file in self.files.values()]
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+        key = {name: value for name, value in asdict(self.key).items() if value}
+        return json.dumps(asdict(self) | {"key": key}).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> "Commit":

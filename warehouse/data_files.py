@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.commits import DataFile, Key, file_safe
-from warehouse.schemas import WarehouseError, schema_of
+from warehouse.schemas import WarehouseError, completed, schema_of
 from warehouse.storage import Storage
 
 ROW_GROUP_BYTES = 4 << 20  # in memory; a row group ends where a part does
@@ -51,12 +51,11 @@ def merge_files(storage: Storage, name: str, key: Key, files: Sequence[DataFile]
 
 def read_rows(storage: Storage, name: str, files: Iterable[DataFile]) -> list[pa.Table]:
     """The rows of each of the files, in the schema of table `name`. Raises FileNotFoundError."""
-    schema = schema_of(name)
     by_path = [list(same) for _, same in groupby(files, key=lambda file: file.path)]
     try:
         found = storage.each(lambda same: storage.retrying(lambda: _read(storage, same)), by_path)
-        return [table.cast(schema) for tables in found for table in tables]
-    except pa.ArrowException as error:
+        return [completed(name, table) for tables in found for table in tables]
+    except (pa.ArrowException, KeyError) as error:
         raise WarehouseError(
             f"A file of table {name!r} in {storage.url} does not read: {error}. Run `sola verify`."
         ) from error
@@ -88,8 +87,8 @@ def _read(storage: Storage, files: Sequence[DataFile]) -> list[pa.Table]:
 
 def _encode(name: str, parts: Iterable[pa.Table]) -> bytes:
     schema, content = schema_of(name), pa.BufferOutputStream()
-    # Tokens do not repeat: a dictionary would only make them larger.
-    repeating = [column for column in schema.names if column != "token"]
+    # These do not repeat: a dictionary would only make them larger, and slower to read.
+    repeating = [column for column in schema.names if column not in ("token", "vector")]
     group, size = [schema.empty_table()], 0
     with pq.ParquetWriter(content, schema, compression="zstd", use_dictionary=repeating) as writer:
         for part in parts:

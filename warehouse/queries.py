@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     import duckdb
 
 SQL_FOLDER = Path(__file__).parent / "sql"
-VIEWS = ("expression_facts", "expression_slices", "expression_scores")  # each reads earlier ones
+VIEWS = (  # each reads earlier ones
+    "expression_facts",
+    "expression_slices",
+    "expression_scores",
+    "token_similarities",
+)
 
 DUCKDB_TYPES = {
     pa.string(): "VARCHAR",
@@ -55,7 +60,7 @@ def open_views(
     connection = duckdb.connect()
     prefix = storage.attach(connection)
     for name, schema in TABLES.items():
-        source = _over_files(prefix, files.get(name, [])) or _empty(schema)
+        source = _over_files(prefix, schema, files.get(name, [])) or _empty(schema)
         connection.execute(f"CREATE VIEW {name} AS {source}")
     for name in VIEWS:
         sql = (SQL_FOLDER / "views" / f"{name}.sql").read_text(encoding="utf-8")
@@ -66,7 +71,7 @@ def open_views(
     return connection
 
 
-def _over_files(prefix: str, files: Sequence[DataFile]) -> str:
+def _over_files(prefix: str, schema: pa.Schema, files: Sequence[DataFile]) -> str:
     """SELECT exactly the rows of `files`; "" without any.
 
     Of a file that several commits share some rows may be superseded: those are left out by number.
@@ -76,23 +81,33 @@ def _over_files(prefix: str, files: Sequence[DataFile]) -> str:
         if file.rows:
             parts.setdefault(file.path, []).append(file)
     whole = [p for p, found in parts.items() if sum(f.rows for f in found) == found[0].file_rows]
-    selects = [f"SELECT * FROM {_read_parquet(prefix, whole)}"] if whole else []
+    selects = [f"SELECT * FROM {_read_parquet(prefix, schema, whole)}"] if whole else []
     for path in sorted(set(parts) - set(whole)):
         spans = [
             f"file_row_number >= {a} AND file_row_number < {b}" for a, b in _spans(parts[path])
         ]
         selects.append(
-            f"SELECT * EXCLUDE (file_row_number) FROM {_read_parquet(prefix, [path], True)} "
-            f"WHERE {' OR '.join(spans)}"
+            "SELECT * EXCLUDE (file_row_number) FROM "
+            f"{_read_parquet(prefix, schema, [path], True)} WHERE {' OR '.join(spans)}"
         )
     return " UNION ALL ".join(selects)
 
 
-def _read_parquet(prefix: str, paths: Sequence[str], row_numbers: bool = False) -> str:
+def _read_parquet(
+    prefix: str, schema: pa.Schema, paths: Sequence[str], row_numbers: bool = False
+) -> str:
     # DuckDB takes a path that exists as it is, before it looks for glob characters in it.
     quoted = ", ".join("'" + f"{prefix}{path}".replace("'", "''") + "'" for path in paths)
     numbers = ", file_row_number = true" if row_numbers else ""
-    return f"read_parquet([{quoted}], hive_partitioning = false{numbers})"
+    # The columns by name: a file of an earlier version reads as null where it has none.
+    columns = ", ".join(
+        f"'{field.name}': {{name: '{field.name}', type: '{_duckdb_type(field.type)}', "
+        "default_value: NULL}"
+        for field in schema
+    )
+    return (
+        f"read_parquet([{quoted}], hive_partitioning = false, schema = MAP {{{columns}}}{numbers})"
+    )
 
 
 def _spans(files: Sequence[DataFile]) -> list[tuple[int, int]]:

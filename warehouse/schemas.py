@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 FORMAT_VERSION = 2  # raise it when a column changes its meaning, name or type
+# A new column that may be null needs no new version: older files read as null, see `readable_as`.
 
 
 class WarehouseError(ValueError):
@@ -29,7 +30,7 @@ VIDEO = _field("video_id", pa.string(), "video, unique within its split")
 EXPRESSION = _field("expression_id", pa.string(), "expression, unique within its video")
 TRACK = _field("track_id", pa.int32(), "mask track, unique within its video, from 0")
 FRAME = _field("frame_index", pa.int32(), "position in the video's frames, from 0")
-RUN = _field("run_id", pa.string(), "training run")
+RUN = _field("run_id", pa.string(), "training run, or baseline: detector-only-...")
 HEIGHT = _field("height", pa.int32(), "mask height in pixels")
 WIDTH = _field("width", pa.int32(), "mask width in pixels")
 COUNTS = _field("counts", pa.string(), "COCO compressed RLE of the mask")
@@ -40,8 +41,22 @@ def _fraction(name: str, description: str) -> pa.Field:
     return _field(name, pa.float64(), f"{description}, in [0, 1]")
 
 
+def _selection(name: str, description: str) -> pa.Field:
+    description = f"{description}, in [0, 1]; null: a baseline, which selects among no tracks"
+    return _field(name, pa.float64(), description, nullable=True)
+
+
+BOX = (
+    _field("x0", pa.float32(), "left edge in pixels of the video"),
+    _field("y0", pa.float32(), "top edge in pixels"),
+    _field("x1", pa.float32(), "right edge in pixels"),
+    _field("y1", pa.float32(), "bottom edge in pixels"),
+    _field("score", pa.float32(), "the detector's confidence, in [0, 1]"),
+)
+
+
 PREDICTION = (
-    _field("tracks_selected", pa.int32(), "number of tracks in the prediction"),
+    _field("tracks_selected", pa.int32(), "number of tracks in the prediction; 0 of a baseline"),
     _field("predicted_empty", pa.bool_(), "true: the prediction has no pixel in any frame"),
     _fraction("j", "region similarity J"),
     _fraction("f", "boundary accuracy F"),
@@ -95,12 +110,15 @@ TABLES: dict[str, pa.Schema] = {
         VIDEO,
         EXPRESSION,
         FRAME,
-        _field("x0", pa.float32(), "left edge in pixels of the video"),
-        _field("y0", pa.float32(), "top edge in pixels"),
-        _field("x1", pa.float32(), "right edge in pixels"),
-        _field("y1", pa.float32(), "bottom edge in pixels"),
-        _field("score", pa.float32(), "the detector's confidence, in [0, 1]"),
+        *BOX,
         _field("phrase", pa.string(), "the words it answers to; null: not given", nullable=True),
+        _field(
+            "token_scores",
+            pa.list_(pa.float32()),
+            "score of each token of the caption, special tokens included, in [0, 1], the highest "
+            "is `score`; null: not given",
+            nullable=True,
+        ),
     ),
     "prompts": _schema(
         "One row per prompt mask, with what became of it.",
@@ -243,12 +261,26 @@ TABLES: dict[str, pa.Schema] = {
         VIDEO,
         EXPRESSION,
         *PREDICTION,
-        _fraction("oracle_j", "J of the best union of its candidate tracks found"),
-        _fraction("oracle_f", "F of that selection"),
-        _fraction("oracle_jf", "J&F of that selection"),
-        _fraction("all_tracks_jf", "J&F when every candidate is selected"),
-        _fraction("largest_track_jf", "J&F when the largest candidate is selected"),
-        _fraction("random_track_jf", "J&F when one random candidate is selected"),
+        _selection("oracle_j", "J of the best union of its candidate tracks found"),
+        _selection("oracle_f", "F of that selection"),
+        _selection("oracle_jf", "J&F of that selection"),
+        _selection("all_tracks_jf", "J&F when every candidate is selected"),
+        _selection("largest_track_jf", "J&F when the largest candidate is selected"),
+        _selection("random_track_jf", "J&F when one random candidate is selected"),
+    ),
+    "frame_predictions": _schema(
+        "One row per baseline, expression and frame with a box: the best box and its mask.",
+        RUN,
+        DATASET,
+        SPLIT,
+        VIDEO,
+        EXPRESSION,
+        FRAME,
+        *BOX,
+        HEIGHT,
+        WIDTH,
+        COUNTS,
+        AREA,
     ),
     "threshold_scores": _schema(
         "One row per run, expression and tau: J, F and J&F if that were the threshold.",
@@ -259,6 +291,37 @@ TABLES: dict[str, pa.Schema] = {
         EXPRESSION,
         _field("tau", pa.float64(), "threshold that a selected track's score exceeds, in [0, 1]"),
         *PREDICTION,
+    ),
+    "experiments": _schema(
+        "One row per number that an experiment measured, the paper's beside it.",
+        _field("experiment", pa.string(), "name of the experiment, for example table5b"),
+        _field("dataset", pa.string(), "data set that the experiment was asked for"),
+        _field("split", pa.string(), "split that it validates on"),
+        _field("recipe", pa.string(), "recipe that its variants are variants of"),
+        _field("position", pa.int32(), "place of the row in the experiment's table, from 0"),
+        _field("variant", pa.string(), "what is measured, for example without alignment loss"),
+        _field("measured_on", pa.string(), "data set and split of the measurement, dataset/split"),
+        _field("metric", pa.string(), "what of it, for example jf"),
+        _field("unit", pa.string(), "unit of value and paper; share: a fraction in [0, 1]"),
+        _field("seed", pa.int64(), "seed of the run or of chance; null: none", nullable=True),
+        _field("value", pa.float64(), "the number measured, in the unit given"),
+        _field("paper", pa.float64(), "the paper's number; null: it has none", nullable=True),
+        _field("run_id", pa.string(), "run that was measured; null: none was", nullable=True),
+    ),
+    "search_references": _schema(
+        "One row per run and text that search vectors are made with.",
+        RUN,
+        _field("position", pa.int32(), "its place in the search vectors, from 0"),
+        _field("text", pa.string(), "the text, an expression of the warehouse"),
+    ),
+    "search_vectors": _schema(
+        "One row per run and mask track: its score logits with the run's reference texts.",
+        RUN,
+        DATASET,
+        SPLIT,
+        VIDEO,
+        TRACK,
+        _field("vector", pa.list_(pa.float16()), "logit of each text (K); FLOAT[] in DuckDB"),
     ),
 }
 
@@ -298,6 +361,31 @@ def conform(name: str, table: pa.Table) -> pa.Table:
             )
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def readable_as(name: str, found: pa.Schema) -> bool:
+    """Whether files of the schema `found` are of table `name`, of this or an earlier version.
+
+    Earlier files may lack columns that may be null, and allow no nulls where there may be some now.
+    """
+    schema = schema_of(name)
+    expected = [field for field in schema if field.name in found.names or not field.nullable]
+    return len(expected) == len(found) and all(
+        (now.name, now.type) == (then.name, then.type) and now.nullable >= then.nullable
+        for now, then in zip(expected, found, strict=True)
+    )
+
+
+def completed(name: str, table: pa.Table) -> pa.Table:
+    """The rows of a file of table `name` in its schema, with nulls for columns it was without.
+
+    Raises pa.ArrowException or KeyError when they do not fit it.
+    """
+    schema = schema_of(name)
+    for field in schema:
+        if field.nullable and field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names).cast(schema)
 
 
 def require_value(name: str, table: pa.Table, column: str, value: str) -> None:

@@ -10,6 +10,7 @@ and neither is ever overwritten: writers need no lock, a kill leaves at worst an
 the files of a reader stay as they are until `sola gc` finds them superseded long enough.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, replace
@@ -93,12 +94,18 @@ class Warehouse:
     # --- writing ------------------------------------------------------------------------------
 
     def publish(
-        self, stage: str, key: Key, fingerprint: str, tables: Mapping[str, pa.Table]
+        self,
+        stage: str,
+        key: Key,
+        fingerprint: str,
+        tables: Mapping[str, pa.Table],
+        weights: Mapping[str, str] | None = None,
     ) -> Commit:
         """Make the rows of all the stage's tables visible in one step.
 
-        One fingerprint stands for one content: when the key's latest record is done with the
-        same fingerprint and its files are there, that commit is returned and nothing is written.
+        `weights` is what `put_folder` gave for files that belong to them. One fingerprint stands
+        for one content: when the key's latest record is done with the same fingerprint and its
+        files are there, that commit is returned and nothing is written.
         Raises WarehouseError for tables that do not fit the stage, their schema or the key.
         """
         if set(tables) != set(tables_of(stage)):
@@ -111,9 +118,10 @@ class Warehouse:
             for column, value in asdict(key).items():
                 if value and column in table.column_names:
                     require_value(name, table, column, value)
-        if latest := self._if_latest(stage, key, fingerprint):
+        latest = self._if_latest(stage, key, fingerprint)
+        if latest and latest.weights == (weights or {}):
             return latest
-        return self._publish(stage, key, fingerprint, conformed, {})
+        return self._publish(stage, key, fingerprint, conformed, {}, weights)
 
     def publish_failure(self, stage: str, key: Key, fingerprint: str, error: str) -> Commit:
         """Record that the stage failed on the key; data that is done stays visible."""
@@ -134,7 +142,7 @@ class Warehouse:
                     rows = {name: self.read(name, [commit]) for name in commit.files}
                 except (FileNotFoundError, WarehouseError):
                     continue
-                return self._publish(stage, key, fingerprint, rows, commit.files)
+                return self._publish(stage, key, fingerprint, rows, commit.files, commit.weights)
         return None
 
     def _publish(
@@ -144,6 +152,7 @@ class Warehouse:
         fingerprint: str,
         tables: Mapping[str, pa.Table],
         earlier: Mapping[str, DataFile],
+        weights: Mapping[str, str] | None,
     ) -> Commit:
         """Write the files, then the record. Rows that were in `earlier` files keep their names."""
 
@@ -153,7 +162,7 @@ class Warehouse:
 
         for _ in range(ATTEMPTS):
             files = dict(zip(tables, self.storage.each(write, tables), strict=True))
-            commit = self.log.append(stage, key, fingerprint, files=files)
+            commit = self.log.append(stage, key, fingerprint, files=files, weights=weights)
             if self.intact([commit]):
                 return commit
         raise WarehouseError(
@@ -161,10 +170,17 @@ class Warehouse:
             "give `sola gc` an --older-than longer than a publish takes."
         )
 
-    def put_folder(self, path: str, folder: Path) -> None:
-        """Store the files of a local folder at `path`, such as selectors/<run_id>."""
+    def put_folder(self, path: str, folder: Path) -> dict[str, str]:
+        """Store the files of a local folder at `path`, such as selectors/<run_id>.
+
+        Gives the path in the warehouse and the sha256 of each, for `publish`.
+        """
+        checksums = {}
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-            self.storage.write(f"{path}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+            name, content = f"{path}/{file.relative_to(folder).as_posix()}", file.read_bytes()
+            self.storage.write(name, content)
+            checksums[name] = hashlib.sha256(content).hexdigest()
+        return checksums
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -200,12 +216,12 @@ class Warehouse:
     def missing(self, stage: str, wanted: Mapping[Key, str]) -> list[Key]:
         """The keys, in the order given, without current data of the wanted fingerprint.
 
-        Data whose files were deleted is missing too.
+        Data whose files or weights were deleted is missing too.
         """
         keys = wanted.keys() if len(wanted) < FEW else None
         current = self.current(stage, keys)
         fitting = [c for key, c in current.items() if wanted.get(key) == c.fingerprint]
-        there = {commit.key for commit in self.intact(fitting)}
+        there = {commit.key for commit in self._with_weights(self.intact(fitting))}
         return [key for key in wanted if key not in there]
 
     def intact(self, commits: Collection[Commit]) -> list[Commit]:
@@ -314,4 +330,8 @@ class Warehouse:
         """The key's latest commit, when it is done with this fingerprint and intact."""
         latest = [commit for _, commit in self._select(stage, lambda r: r[-1:], [key])]
         fits = [c for c in latest if c.status == "done" and c.fingerprint == fingerprint]
-        return next(iter(self.intact(fits)), None)
+        return next(iter(self._with_weights(self.intact(fits))), None)
+
+    def _with_weights(self, commits: Collection[Commit]) -> list[Commit]:
+        there = self.storage.existing({path for commit in commits for path in commit.weights})
+        return [commit for commit in commits if there.issuperset(commit.weights)]

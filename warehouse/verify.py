@@ -1,6 +1,7 @@
 """Check every file of a warehouse against what the commit records say of it."""
 
 import hashlib
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from warehouse.collect import FOLDERS, is_temporary
 from warehouse.commit_log import Pack, is_pack
 from warehouse.commits import STAGES, Commit, DataFile, Key, Record, parse_record, readable
-from warehouse.schemas import WarehouseError, require_value, schema_of
+from warehouse.schemas import WarehouseError, readable_as, require_value
 from warehouse.storage import StoredFile
 from warehouse.store import Warehouse
 
@@ -22,6 +23,8 @@ REDO = "redo"  # run the stage again
 DELETE = "delete"  # delete the file, then run the stage again
 COLLECT = "collect"  # collect garbage; it does no harm until then
 LOOK = "look"  # nothing of ours puts such a file there: somebody has to look at it
+
+CHANGED = "its checksum is not the one it was published with"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ def verify(store: Warehouse, in_flight: float = IN_FLIGHT) -> list[Problem]:
     """
     files = [file for folder in FOLDERS for file in store.storage.files(folder)]
     files += store.storage.files("", recursive=False)
-    settled = store.storage.now() - in_flight
+    settled = _now(store) - in_flight
     problems: list[Problem] = []
     named: set[str] = set()
     runs: set[str] = set()
@@ -82,6 +85,14 @@ def delete_damaged(store: Warehouse, problems: Iterable[Problem]) -> None:
     for problem in problems:
         if problem.mend == DELETE:
             store.storage.delete(problem.path)
+
+
+def _now(store: Warehouse) -> float:
+    """The time by the storage's clock; by our own where nothing can be written to ask it."""
+    try:
+        return store.storage.now()
+    except WarehouseError:
+        return time.time()
 
 
 def _records(
@@ -159,10 +170,10 @@ def _check_file(content: bytes, parts: Sequence[Part]) -> None:
     """Raise WarehouseError, or what pyarrow does, unless the file has exactly these parts."""
     table, file, _ = parts[0]
     if hashlib.sha256(content).hexdigest() != file.file_sha256:
-        raise WarehouseError("its checksum is not the one it was published with")
+        raise WarehouseError(CHANGED)
     parquet = pq.ParquetFile(pa.BufferReader(content))
-    schema = schema_of(table)
-    if not parquet.schema_arrow.equals(schema):
+    schema = parquet.schema_arrow
+    if not readable_as(table, schema):
         raise WarehouseError(f"its schema is not that of table {table!r}")
     if parquet.metadata.num_rows != file.file_rows:
         raise WarehouseError(f"it has {parquet.metadata.num_rows} rows, not {file.file_rows}")
@@ -180,11 +191,19 @@ def _check_file(content: bytes, parts: Sequence[Part]) -> None:
 def _weights(
     store: Warehouse, runs: Iterable[Commit], files: Iterable[StoredFile]
 ) -> list[Problem]:
-    """Runs whose weights are gone."""
+    """Weights that are gone or damaged; without checksums (a shared selector) only the former."""
     there = {file.path for file in files}
     folders = {path.rpartition("/")[0] for path in there}
     problems = []
     for commit in store.intact(list(runs)):
+        for path, checksum in commit.weights.items():
+            if path not in there:
+                error = f"the weights of run {commit.key.run_id} are gone"
+                problems.append(_problem(path, error, REDO, "train", commit.key))
+            elif hashlib.sha256(store.storage.read(path)).hexdigest() != checksum:
+                problems.append(_problem(path, CHANGED, DELETE, "train", commit.key))
+        if commit.weights:
+            continue
         for run in store.read("runs", [commit]).to_pylist():
             if run["weights"] not in there | folders:
                 error = f"the weights of run {run['run_id']} are gone"

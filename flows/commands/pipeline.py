@@ -62,6 +62,9 @@ def precompute(
     warehouse: WarehousePath = HERE,
     limit: Limit = None,
     workers: Workers = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Only a part, e.g. 2/8, the second of eight machines' parts.")
+    ] = None,
 ) -> None:
     """Videos to prompt masks, mask tracks and object tokens. A second run does what is new.
 
@@ -82,7 +85,41 @@ def precompute(
             ground_truth,
             limit,
             workers,
+            shard,
         )
+    finish(summary.failed)
+
+
+def baseline(
+    dataset: DatasetName = "mevis",
+    split: Split = "valid_u",
+    recipe: RecipeName = "release",
+    detector: Annotated[
+        str | None,
+        typer.Option(help="Grounding DINO: path, 'demo' or hub id; default: grounding-dino-tiny."),
+    ] = None,
+    sam2: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint path, hub id or 'demo'; default: the recipe's."),
+    ] = None,
+    warehouse: WarehousePath = HERE,
+    workers: Workers = None,
+) -> None:
+    """J&F without a selector: the detector's best box of every frame, segmented by itself.
+
+    Its rows in the table `scores` have a run id of their own, to compare runs with.
+
+    Example: `sola baseline --dataset mevis --split valid_u --sam2 sam2.1_hiera_large.pt`
+    """
+    from flows.baseline import baseline as flow
+    from flows.baseline import baseline_settings
+    from flows.report import print_baseline
+    from tasks.baseline import baseline_run
+
+    with running():
+        run_id = baseline_run(baseline_settings(recipe, detector, sam2))
+        summary = flow(str(warehouse), dataset, split, recipe, detector, sam2, workers)
+        print_baseline(warehouse, run_id, dataset, split)
     finish(summary.failed)
 
 

@@ -37,8 +37,18 @@ def work(warehouse: str, wanted: dict[Key, str], settings: str) -> list[Outcome]
     note.write_text(f"{os.getppid()} {device()} {torch.get_num_threads()}")
     if "endless" in videos[0]:
         time.sleep(600)
+    if "slowest" in videos:
+        wait_for_the_others(Warehouse(warehouse))
     empty = {"pseudo_labels": TABLES["pseudo_labels"].empty_table()}
     return publish_each(Warehouse(warehouse), "label", wanted, lambda _: empty)
+
+
+def wait_for_the_others(store: Warehouse) -> None:
+    deadline = time.monotonic() + 120
+    while len(store.current("label")) < len(store.current("ingest")) - 1:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the others do not get on")
+        time.sleep(0.2)
 
 
 def ingested(key: Key) -> dict[str, pa.Table]:

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from flows.baseline import baseline
+from flows.cli import app
 from flows.evaluate import evaluate
 from flows.label import label
 from flows.precompute import precompute
+from flows.report import print_demo_report
 from flows.train import train
 from warehouse import TABLES, Warehouse
 from warehouse.demo_data import write_dataset
@@ -32,6 +36,7 @@ def run_all(warehouse: str, data: str) -> str:
         label(warehouse, "demo", split, recipe="demo", workers=1)
     run_id = train(warehouse, "demo", recipe="demo")
     evaluate(warehouse, "demo", "valid_u", run_id, workers=1)
+    baseline(warehouse, "demo", "valid_u", "demo", "demo", workers=1)
     return run_id
 
 
@@ -53,10 +58,31 @@ def content(store: Warehouse) -> dict[str, pa.Table]:
 
 def test_the_flows_fill_every_table(finished: Warehouse) -> None:
     for name, table in content(finished).items():
-        assert table.num_rows, name
+        of_other_commands = ("experiments", "search_references", "search_vectors")
+        assert table.num_rows or name in of_other_commands, name
     scores = finished.connect().sql("SELECT j, f, jf, oracle_jf FROM scores").fetchall()
-    assert all(0 <= value <= 1 for row in scores for value in row)
+    assert all(0 <= value <= 1 for row in scores for value in row if value is not None)
     assert all(jf == pytest.approx((j + f) / 2) for j, f, jf, _ in scores)
+    assert sum(oracle is None for *_, oracle in scores) * 2 == len(scores)  # of the baseline
+
+
+def test_the_demo_report_has_the_baseline_beside_the_selector(
+    finished: Warehouse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_id,) = (key.run_id for key in finished.current("train"))
+    print_demo_report(finished.url, run_id)
+    _, table = capsys.readouterr().out.split("Table 4")
+    means = finished.connect().sql("SELECT run_id, 100 * avg(jf) FROM scores GROUP BY run_id")
+    for name, jf in means.fetchall():
+        (line,) = (line for line in table.splitlines() if name in line)
+        assert f"{jf:.2f}" in line
+
+
+def test_the_baseline_command_prints_its_scores_and_what_to_compare(finished: Warehouse) -> None:
+    models = ["--recipe", "demo", "--detector", "demo", "--warehouse", finished.url]
+    result = CliRunner().invoke(app, ["baseline", "--dataset", "demo", *models])
+    assert result.exit_code == 0
+    assert "sola compare detector-only-" in result.output
 
 
 def test_a_second_run_makes_nothing(finished: Warehouse, data: str) -> None:

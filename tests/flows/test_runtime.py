@@ -18,7 +18,7 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.fanout import Summary, balanced, run_chunks
+from flows.fanout import Summary, balanced, ended, run_chunks
 from flows.runtime import prefect_api, video_workers
 from flows.server import private_server
 from tasks.outcome import Outcome
@@ -102,6 +102,23 @@ def test_nothing_stops_a_run(
     printed = capfd.readouterr().err
     assert "label: 3/3 videos, 3 failed" in printed
     assert "label: bad failed: no frames\n" in printed
+
+
+def test_failures_show_in_the_state_and_the_caller_goes_on(prefect_server: str) -> None:
+    @flow
+    def some(failed: int) -> str:
+        return ended("result", failed)
+
+    assert some(0) == some(2) == "result"
+    names = [some(failed, return_state=True).name for failed in (0, 2)]
+    assert names == ["Completed", "Completed with failures"]
+
+
+def test_a_slow_video_does_not_stall_the_others(prefect_server: str, tmp_path: Path) -> None:
+    from sample_flow import sample
+
+    videos = ["slowest", *(f"v{number}" for number in range(9))]
+    assert sample(videos, str(tmp_path), workers=2) == Summary(done=10, present=0, failed=0)
 
 
 def test_only_the_video_that_kills_its_worker_fails(prefect_server: str, tmp_path: Path) -> None:

@@ -168,7 +168,8 @@ def test_a_caption_that_the_text_encoder_cannot_take_is_an_error(detector, clip)
 
 
 def test_other_checkpoints_are_errors_that_say_what_is_valid(tmp_path):
-    for wrong in (DEMO_CHECKPOINT, DEMO_TEXT_ENCODER, tmp_path, tmp_path / "none"):
+    single_file = DEMO_DETECTOR / "model.safetensors"
+    for wrong in (DEMO_CHECKPOINT, DEMO_TEXT_ENCODER, single_file, tmp_path, tmp_path / "none"):
         with pytest.raises(ValueError, match=r"cannot be loaded: [^$]*save_pretrained"):
             load_detector(str(wrong))
     with pytest.raises(ValueError, match="model of type 'roberta'"):

@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as coco
 
 from sola_model.metrics import track_overlaps
-from sola_model.recipes import DEMO, Recipe
+from sola_model.recipes import DEMO, BoxPrompts, Recipe
 from tasks.detect import import_boxes
 from tasks.ingest import ingest_split
 from tasks.precompute import (
@@ -22,11 +22,8 @@ from warehouse import Key, Warehouse
 from warehouse.demo_data import write_dataset
 
 KEY = Key(dataset="demo", split="train", video_id="train_0000")
-RECIPE = replace(DEMO, extraction=replace(DEMO.extraction, max_tracks=4, ground_truth=True))
-SHARED = replace(
-    RECIPE,
-    extraction=replace(RECIPE.extraction, boxes=replace(RECIPE.extraction.boxes, shared=True)),
-)
+SHARED = replace(DEMO, extraction=replace(DEMO.extraction, max_tracks=4, ground_truth=True))
+RECIPE = replace(SHARED, extraction=replace(SHARED.extraction, boxes=BoxPrompts(shared=False)))
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,8 @@ def publish_video(warehouse: Warehouse, key: Key) -> None:
             "jf": jf,
             "oracle_jf": oracle,
             "all_tracks_jf": 0.125,
+            "largest_track_jf": 0.0,
+            "random_track_jf": 0.0,
         }
         for name, (jf, oracle) in SCORES[key].items()
     ]

@@ -3,6 +3,7 @@
 import os
 import resource
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from tests.warehouse.samples import KEY, labels, paths, stage_tables, visible_mi
 from warehouse import Key, Warehouse, WarehouseError, commit_log
 from warehouse.collect import collect_garbage
 from warehouse.compact import compact
-from warehouse.storage import ObjectStore, open_storage
+from warehouse.storage import Disk, ObjectStore, open_storage
 from warehouse.verify import verify
 
 KEYS = [Key("mevis", "train", f"v{index}") for index in range(3)]
@@ -77,6 +78,26 @@ def test_urls_that_cannot_be_used(s3_endpoint: str) -> None:
     assert "secret" not in str(raised.value).partition(": ")[0]
     with pytest.raises(WarehouseError, match="is not on disk"):
         _ = Warehouse.create(f"s3://{new_bucket()}/w").root
+
+
+def test_folders_that_are_made_while_they_are_listed(tmp_path: Path) -> None:
+    """pyarrow raises when a folder that it has not found is there a moment later."""
+    disk, looking_at = Disk(tmp_path), [""]
+    names = [f"folder{number}" for number in range(200)]
+
+    def make() -> None:
+        for name in names:
+            while looking_at[0] != name:
+                pass
+            (tmp_path / name).mkdir()
+
+    making = threading.Thread(target=make)
+    making.start()
+    for name in names:
+        looking_at[0] = name
+        while not (tmp_path / name).exists():
+            assert disk.files(name) == []
+    making.join()
 
 
 @contextmanager
@@ -141,7 +162,33 @@ def test_a_full_disk_and_a_read_only_one(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(WarehouseError, match="Read-only file system"):
         warehouse.publish("label", KEY, "b", labels(0.75))
-    assert len(visible_mious(Warehouse(warehouse.url))) == len(published)
+    check_read_only(warehouse.url, len(published))
+
+
+def check_read_only(place: str, published: int) -> None:
+    """What is there can be asked and verified."""
+    warehouse = Warehouse(place)
+    assert len(visible_mious(warehouse)) == published
+    with warehouse.connect() as connection:
+        count = connection.sql("SELECT count(*) FROM pseudo_labels").fetchall()
+    assert count == [(published,)]
+    assert verify(warehouse) == []
+
+
+@pytest.mark.skipif(not os.geteuid(), reason="root may write everywhere")
+def test_folders_that_may_not_be_written_to(tmp_path: Path) -> None:
+    warehouse = Warehouse.create(tmp_path / "w")
+    warehouse.publish("label", KEY, "a", labels(0.25))
+    folders = [tmp_path / "w", *(path for path in (tmp_path / "w").rglob("*") if path.is_dir())]
+    try:
+        for folder in folders:
+            folder.chmod(0o555)
+        with pytest.raises(WarehouseError, match=r"Permission denied.*that you may write to it"):
+            warehouse.publish("label", KEY, "b", labels(0.75))
+        check_read_only(warehouse.url, 1)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
 
 
 def test_clocks_do_not_decide_what_is_current(

@@ -7,9 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tests.warehouse.samples import KEY, labels, paths, stage_tables, visible_mious
+from tests.warehouse.samples import KEY, labels, one_row, paths, stage_tables, visible_mious
 from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.commits import STAGES
+from warehouse.compact import compact
+from warehouse.verify import verify
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -244,3 +246,38 @@ def test_read_says_what_a_commit_has(warehouse: Warehouse) -> None:
     commit = warehouse.publish("label", KEY, "a", labels(0.5))
     with pytest.raises(WarehouseError, match=r"no table 'masks'. It has: pseudo_labels"):
         warehouse.read("masks", [commit])
+
+
+def test_files_of_an_earlier_version_read_with_nulls(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Columns that may be null may be new, and columns may have become ones that may be null."""
+    earlier_form = {
+        "detections": pa.schema(f for f in TABLES["detections"] if f.name != "token_scores"),
+        "frame_predictions": TABLES["frame_predictions"],
+        "scores": pa.schema(f.with_nullable(False) for f in TABLES["scores"]),
+    }
+    with monkeypatch.context() as earlier:
+        for name, schema in earlier_form.items():
+            earlier.setitem(TABLES, name, schema)
+        old = [warehouse.publish(s, KEY, "a", stage_tables(s, KEY)) for s in ("detect", "baseline")]
+    other = Key("mevis", "train", "v2")
+    scores = one_row("scores", other).to_pylist()[0] | {"oracle_jf": None}
+    without = {"scores": pa.Table.from_pylist([scores], schema=TABLES["scores"])}
+    warehouse.publish("detect", other, "a", stage_tables("detect", other))
+    warehouse.publish("baseline", other, "a", stage_tables("baseline", other) | without)
+    assert warehouse.read("detections", old[:1]).to_pylist()[0]["token_scores"] is None
+    assert warehouse.read("scores", old[1:]).schema.equals(TABLES["scores"])
+
+    def seen() -> list[tuple]:
+        with Warehouse(warehouse.url).connect() as connection:
+            return connection.sql(
+                "SELECT video_id, token_scores, oracle_jf "
+                "FROM detections JOIN scores USING (video_id) ORDER BY video_id"
+            ).fetchall()
+
+    assert seen() == [("v1", None, 1.5), ("v2", [1.5, 1.5], None)]
+    assert verify(warehouse, 0) == []
+    compact(warehouse)
+    assert seen() == [("v1", None, 1.5), ("v2", [1.5, 1.5], None)]
+    assert verify(warehouse, 0) == []

@@ -31,6 +31,7 @@ READERS = {
     "ref-davis17": ref_davis17,
     "pascal-voc": pascal_voc,
     "demo": mevis,  # the embedded synthetic data has MeViS's layout
+    "demo-long": mevis,  # longer clips of it, another data set for experiments
     "folder": folder,
 }
 
@@ -42,6 +43,7 @@ PROTOCOL = {
     "ref-davis17": "davis",
     "pascal-voc": "mevis",
     "demo": "mevis",
+    "demo-long": "mevis",
     "folder": "mevis",
 }
 

@@ -1,0 +1,67 @@
+"""How many of the best tracks a search finds, by how many videos are scored exactly.
+
+    python -m benchmarks.search_recall WAREHOUSE [RUN]
+
+Queries are 60 expressions of the warehouse that are no reference texts. Recall is the share of the
+20 tracks of the highest exact scores, over all videos, that are among the 20 found. Make the
+search vectors first: `sola search --warehouse WAREHOUSE`.
+"""
+
+import hashlib
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from sola_model.search import reference_weights
+from tasks.evaluate import find_run
+from tasks.search import (
+    promising_videos,
+    read_vectors,
+    reference_texts,
+    scorer_of,
+    wanted_vectors,
+)
+from warehouse import Warehouse
+
+QUERIES, TOP = 60, 20
+EXACT = (20, 50, 100, 200)
+
+
+def main(warehouse: str, run_id: str | None = None) -> None:
+    store = Warehouse(warehouse)
+    run = find_run(store, run_id)
+    references = reference_texts(store, run)
+    expressions = store.read("expressions", store.current("ingest").values())["text"].to_pylist()
+    others = sorted(
+        set(expressions) - set(references), key=lambda t: hashlib.md5(t.encode()).digest()
+    )
+    scorer = scorer_of(store, run)
+    queries = scorer.encode(others[:QUERIES])
+    weights = [reference_weights(scorer.encode(references), text_WC) for text_WC in queries]
+
+    commits = list(store.current("search", list(wanted_vectors(store, run, references))).values())
+    video_N, vectors_NK = read_vectors(store, commits)
+    precomputed = store.current("precompute")
+    exact_NQ = np.concatenate(
+        [
+            scorer.logits(store, precomputed[replace(commit.key, run_id="")], queries)[1]
+            for commit in commits
+        ]
+    )
+    print(f"{len(video_N)} tracks of {len(np.unique(video_N))} videos, {len(queries)} queries")
+    best = 1 / (1 + np.exp(-np.sort(exact_NQ, axis=0)[-TOP:]))
+    for count in EXACT:
+        recall, scores = [], []
+        for weights_K, exact_N in zip(weights, exact_NQ.T, strict=True):
+            chosen = promising_videos(video_N, vectors_NK @ weights_K, count)
+            scored_N = np.where(np.isin(video_N, chosen), exact_N, -np.inf)
+            found = np.argsort(-scored_N)[:TOP]
+            recall.append(np.isin(np.argsort(-exact_N)[:TOP], found).mean())
+            scores.append(1 / (1 + np.exp(-exact_N[found])))
+        print(f"{count:4} videos exactly: recall@{TOP} {100 * np.mean(recall):.1f} %", end=", ")
+        print(f"mean score {100 * np.mean(scores):.1f} % of {100 * best.mean():.1f} %")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,41 @@
+"""Baseline: each frame's best box -> its mask -> J&F, without tracks or a selector (Table 4).
+
+sola baseline --dataset mevis --split valid_u --sam2 sam2.1_hiera_large.pt
+"""
+
+from dataclasses import replace
+
+from prefect import flow
+
+from flows.fanout import Summary, ended, over_videos
+from sola_model.detector import PAPER_DETECTOR
+from sola_model.recipes import Recipe, recipe_by_name
+from tasks.baseline import detector_videos, wanted_baseline
+from warehouse import Warehouse
+
+
+@flow(flow_run_name="baseline {dataset}/{split}")
+def baseline(
+    warehouse: str,
+    dataset: str,
+    split: str,
+    recipe: str = "release",
+    detector: str | None = None,
+    sam2: str | None = None,
+    workers: int | None = None,
+) -> Summary:
+    """Score what the detector alone finds for each expression in the videos of a split.
+
+    `detector` and `sam2` are paths, hub ids or "demo"; by default the paper's Grounding DINO and
+    the recipe's SAM2. The recipe has the detector's settings.
+    """
+    settings = baseline_settings(recipe, detector, sam2)
+    store = Warehouse(warehouse)
+    wanted = wanted_baseline(store, dataset, split, settings)
+    summary = over_videos("baseline", store, wanted, detector_videos, settings, workers)
+    return ended(summary, summary.failed)
+
+
+def baseline_settings(recipe: str, detector: str | None, sam2: str | None) -> Recipe:
+    """The recipe with this detector and SAM2; see `baseline`."""
+    return replace(recipe_by_name(recipe, sam2), detector=detector or PAPER_DETECTOR)

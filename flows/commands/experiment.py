@@ -1,0 +1,60 @@
+"""The command that runs the paper's experiments."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.common import HERE, DatasetName, Limit, WarehousePath, Workers, console, running
+
+
+def experiment(
+    names: Annotated[list[str] | None, typer.Argument(help="Experiments, e.g. table5b.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    dataset: DatasetName = "mevis",
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the data set; default: only what is precomputed.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
+    validation: Annotated[str, typer.Option(help="Split to evaluate on.")] = "valid_u",
+    recipe: Annotated[str | None, typer.Option(help="Default: release; demo for demo.")] = None,
+    changes: Annotated[
+        list[str], typer.Option("--set", help="Change of the recipe for all variants.")
+    ] = [],  # noqa: B006 - typer copies it
+    sam2: Annotated[
+        str | None, typer.Option("--sam2", "--checkpoint", help="As in sola precompute.")
+    ] = None,
+    detector: Annotated[str | None, typer.Option(help="As in sola precompute.")] = None,
+    ground_truth: Annotated[
+        bool, typer.Option("--ground-truth", help="As in sola precompute, for the training split.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each variant.")] = 3,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for pictures; default: in the warehouse."),
+    ] = None,
+    warehouse: WarehousePath = HERE,
+    limit: Limit = None,
+    workers: Workers = None,
+) -> None:
+    """A table or figure of the paper; it runs what is missing. Without a name: all there are.
+
+    Example: `sola experiment table5b --dataset mevis --root DIR --sam2 sam2.1_hiera_large.pt`
+    """
+    from flows.experiment import EXPERIMENTS
+    from flows.experiment import experiment as flow
+
+    if not names and not everything:
+        for name, function in EXPERIMENTS.items():
+            typer.echo(f"{name:16}{function.__doc__.splitlines()[0]}")
+        return
+    with running():
+        not_run = flow(
+            str(warehouse), list(EXPERIMENTS) if everything else names, dataset,
+            str(root) if root else None, split, validation, recipe, changes, sam2, detector,
+            ground_truth, seeds, limit, str(out) if out else None, workers,
+        )  # fmt: skip
+    for name, why in not_run.items():
+        console.print(f"{name} could not run: {why}", markup=False, highlight=False)
+    if not_run:
+        raise typer.Exit(1)

@@ -1,0 +1,105 @@
+"""Experiments by name: run, publish to the table `experiments`, show beside the paper's numbers.
+
+sola experiment table5b --dataset mevis --root DIR --sam2 sam2.1_hiera_large.pt
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from prefect import flow
+
+from flows.demo import VIDEOS
+from flows.experiments import ablations, analysis, robustness, tokens, transfer
+from flows.experiments.setup import Setup
+from flows.experiments.show import print_experiment
+from tasks.experiments import Measured, publish_experiment
+from warehouse import Warehouse
+from warehouse.demo_data import write_dataset
+
+EXPERIMENTS: dict[str, Callable[[Setup], list[Measured]]] = {
+    "table1": transfer.table1,
+    "table2": transfer.table2,
+    "table3": transfer.table3,
+    "table4": transfer.table4,
+    "table5a": ablations.table5a,
+    "table5b": ablations.table5b,
+    "tableA2a": ablations.tableA2a,
+    "tableA2b": ablations.tableA2b,
+    "tableA1": robustness.tableA1,
+    "figure4": tokens.figure4,
+    "figure5": tokens.figure5,
+    "probe": tokens.probe,
+    "geometry": ablations.geometry,
+    "alignment": ablations.alignment,
+    "learning_curve": analysis.learning_curve,
+    "error_budget": analysis.error_budget,
+    "token_precision": analysis.token_precision,
+    "extraction_cost": analysis.extraction_cost,
+}
+
+
+@flow(flow_run_name="experiment {dataset}/{validation}")
+def experiment(
+    warehouse: str,
+    names: Sequence[str],
+    dataset: str = "mevis",
+    root: str | None = None,
+    split: str = "train",
+    validation: str = "valid_u",
+    recipe: str | None = None,
+    changes: Sequence[str] = (),
+    sam2: str | None = None,
+    detector: str | None = None,
+    ground_truth: bool = False,
+    seeds: int = 3,
+    limit: int | None = None,
+    out: str | None = None,
+    workers: int | None = None,
+) -> dict[str, str]:
+    """Run experiments; returns why those that could not run did not, by name.
+
+    Parameters are those of `Setup`. Data set "demo" is written if it is not there, and its recipe
+    is "demo"; that of others is "release".
+
+    Raises:
+        ValueError: an experiment of this name does not exist.
+    """
+    if unknown := [name for name in names if name not in EXPERIMENTS]:
+        raise ValueError(
+            f"there is no experiment {', '.join(unknown)}; there are: {', '.join(EXPERIMENTS)}"
+        )
+    store = Warehouse.create(warehouse)
+    embedded = dataset == "demo"
+    setup = Setup(
+        warehouse=store.url,
+        dataset=dataset,
+        root=root or (demo_data(store) if embedded else None),
+        split=split,
+        validation=validation,
+        recipe=recipe or ("demo" if embedded else "release"),
+        changes=tuple(changes),
+        sam2=sam2,
+        detector=detector,
+        ground_truth=ground_truth,
+        seeds=seeds,
+        limit=limit,
+        out=Path(out) if out else store.work_folder() / "experiments",
+        workers=workers,
+    )
+    not_run = {}
+    for name in names:
+        try:
+            measured = EXPERIMENTS[name](setup)
+        except Exception as error:  # the others run nevertheless
+            not_run[name] = f"{type(error).__name__}: {error}"
+            continue
+        publish_experiment(store, name, dataset, validation, setup.settings.name, measured)
+        print_experiment(store, name, dataset, validation)
+    return not_run
+
+
+def demo_data(store: Warehouse) -> str:
+    """The folder of the embedded data set, written unless it is there."""
+    root = store.work_folder() / "data-set"
+    write_dataset(root, {split: VIDEOS[split] for split in ("train", "valid_u")})
+    return str(root)

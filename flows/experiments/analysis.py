@@ -1,0 +1,160 @@
+"""Beyond the paper: learning curve, error budget, token precision, cost of extraction."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from flows.experiments.setup import Setup, measured_scores
+from flows.fanout import over_videos
+from tasks.experiments import Measured, mean_tracks, oracle_jf, token_count
+from tasks.figures import draw_scores
+from tasks.ingest import ingest_split
+from tasks.precompute import extract_videos, wanted_tracks
+from tasks.substitutions import (
+    extraction_seconds,
+    jf_with_tokens,
+    oracle_of_ground_truth_prompts,
+    rounded,
+)
+from warehouse import WarehouseError
+
+TIMED_VIDEOS = 3
+
+
+def learning_curve(setup: Setup) -> list[Measured]:
+    """J&F against the number of training videos: an eighth, a quarter, half, all of them."""
+    setup.prepare()
+    whole = len(setup.store.current("label", dataset=setup.dataset, split=setup.split))
+    whole = min(whole, setup.limit or whole)
+    rows, points = [], []
+    for videos in sorted({max(1, whole // part) for part in (8, 4, 2, 1)}):
+        found = [
+            row
+            for seed in range(setup.seeds)
+            for row in measured_scores(
+                setup, f"{videos} videos", seed, setup.trained(seed, limit=videos)
+            )
+        ]
+        points.append((videos, [row.value for row in found if row.metric == "jf"], ""))
+        rows += found
+    draw_scores(setup.out / f"learning_curve-{setup.dataset}.png", points, "training videos", True)
+    return rows
+
+
+def error_budget(setup: Setup) -> list[Measured]:
+    """Where J&F is lost: detection, tracking or selection, by putting in what is perfect.
+
+    Selection: the best union of the tracks (oracle) less the selector. Detection: the oracle with
+    tracks of ground-truth prompts less that. Tracking (and mask quality): what is left to 100.
+    Needs `root`.
+    """
+    setup.prepare()
+    if not setup.root:
+        raise WarehouseError(
+            "it propagates ground-truth masks of the validation split: give --root"
+        )
+    perfect = f"{setup.validation}@ground_truth=true"
+    replace(setup, split=perfect, ground_truth=True).prepare(perfect)
+    prompted = oracle_of_ground_truth_prompts(setup.store, setup.dataset, perfect)
+    rows = []
+    for seed in range(setup.seeds):
+        run_id = setup.trained(seed)
+        jf = setup.scored(run_id)["jf"]
+        oracle = oracle_jf(setup.store, run_id, setup.dataset, setup.validation)
+        shares = {
+            "J&F": jf,
+            "lost in selection": oracle - jf,
+            "lost in detection": prompted - oracle,
+            "lost in tracking": 1 - prompted,
+        }
+        rows += [
+            Measured(
+                variant=name,
+                metric="jf",
+                value=value,
+                seed=seed,
+                run_id=run_id,
+                measured_on=f"{setup.dataset}/{setup.validation}",
+            )
+            for name, value in shares.items()
+        ]
+    return sorted(rows, key=lambda row: list(shares).index(row.variant))
+
+
+def token_precision(setup: Setup) -> list[Measured]:
+    """J&F and size with object tokens in 16 (as stored), 8 and 4 bits; trained on 16 bits."""
+    setup.prepare()
+    on = f"{setup.dataset}/{setup.validation}"
+    numbers = token_count(setup.store, setup.dataset, setup.validation)
+    as_stored: Callable[[np.ndarray], np.ndarray] = np.asarray
+    rows = []
+    for variant, bits, change in (
+        ("float16", 16, as_stored),
+        ("int8, a scale per channel", 8, partial(rounded, bits=8)),
+        ("int4, a scale per channel", 4, partial(rounded, bits=4)),
+    ):
+        size = numbers * bits / 8 / 1e6
+        rows.append(
+            Measured(variant=variant, metric="tokens", unit="MB", value=size, measured_on=on)
+        )
+        for seed in range(setup.seeds):
+            run_id = setup.trained(seed)
+            jf = jf_with_tokens(setup.store, run_id, setup.dataset, setup.validation, change)
+            rows.append(
+                Measured(
+                    variant=variant,
+                    metric="jf",
+                    value=jf,
+                    seed=seed,
+                    run_id=run_id,
+                    measured_on=on,
+                )
+            )
+    return rows
+
+
+def extraction_cost(setup: Setup) -> list[Measured]:
+    """J&F against the cost of making tracks: fewer points, fewer prompt frames.
+
+    Grid tracks alone, of the validation split; the selector is trained on the recipe's own tracks.
+    Needs `root`.
+    """
+    setup.prepare()
+    if not setup.root:
+        raise WarehouseError("it extracts the validation split in other ways: give --root")
+    recipe = setup.settings
+    grid = recipe.extraction.grid
+    rows, points = [], []
+    for side in (grid.points_per_side, grid.points_per_side // 2):
+        for stride in (grid.stride, 2 * grid.stride):
+            name = f"points_per_side={side},stride={stride}"
+            split = f"{setup.validation}@{name}"
+            chosen = replace(grid, points_per_side=side, stride=stride)
+            other = replace(recipe, extraction=replace(recipe.extraction, grid=chosen))
+            ingested = ingest_split(setup.warehouse, setup.dataset, setup.root, split, setup.limit)
+            videos = [outcome.video_id for outcome in ingested if outcome.status == "done"]
+            wanted = wanted_tracks(setup.store, setup.dataset, split, videos, other)
+            over_videos("precompute", setup.store, wanted, extract_videos, other, setup.workers)
+            seconds = extraction_seconds(
+                setup.store, setup.dataset, split, recipe.sam2, other.extraction, TIMED_VIDEOS
+            )
+            tracks = mean_tracks(setup.store, setup.dataset, split)
+            on = f"{setup.dataset}/{split}"
+            found = [
+                row
+                for seed in range(setup.seeds)
+                for row in measured_scores(setup, name, seed, setup.trained(seed), split=split)
+            ]
+            rows += [
+                Measured(variant=name, metric="extraction", unit="s/frame", value=seconds,
+                         measured_on=on),
+                Measured(variant=name, metric="tracks", unit="per video", value=tracks,
+                         measured_on=on),
+                *found,
+            ]  # fmt: skip
+            points.append((seconds, [row.value for row in found if row.metric == "jf"], name))
+    picture = setup.out / f"extraction_cost-{setup.dataset}.png"
+    draw_scores(picture, points, "extraction, seconds a frame", False)
+    return rows

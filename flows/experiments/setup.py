@@ -1,0 +1,171 @@
+"""What every experiment is given, and the steps they share: prepare, train, evaluate.
+
+A step does what is missing in the warehouse and nothing else, so experiments share their runs, and
+one that was interrupted continues.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.label import label
+from flows.precompute import precompute
+from flows.train import train
+from sola_model.recipes import Recipe, override, recipe_by_name
+from tasks.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.experiments import Measured, mean_scores
+from warehouse import Warehouse, WarehouseError
+
+Paper = tuple[float, float, float]
+"""J&F, J and F in percent, as the paper prints them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What an experiment runs on.
+
+    root: where the data set lies; what the warehouse lacks of its splits is precomputed. None: the
+        warehouse is taken as it is.
+    changes: of the recipe, for all variants, such as "training.epochs=5".
+    detector: whose boxes prompt as well in the validation split, as at the paper's inference.
+    ground_truth: with tracks of ground-truth masks to train on (release).
+    limit: only the first videos of each split.
+    out: folder for pictures.
+    """
+
+    warehouse: str
+    dataset: str
+    recipe: str
+    out: Path
+    root: str | None = None
+    split: str = "train"
+    validation: str = "valid_u"
+    changes: tuple[str, ...] = ()
+    sam2: str | None = None
+    detector: str | None = None
+    ground_truth: bool = False
+    seeds: int = 3
+    limit: int | None = None
+    workers: int | None = None
+
+    @property
+    def settings(self) -> Recipe:
+        """The recipe that all variants are variants of."""
+        return override(recipe_by_name(self.recipe, self.sam2), self.changes)
+
+    @property
+    def any_detector(self) -> str | None:
+        """The detector of experiments that cannot do without: on "demo" the embedded one."""
+        return self.detector or ("demo" if self.dataset == "demo" else None)
+
+    @property
+    def store(self) -> Warehouse:
+        return Warehouse(self.warehouse)
+
+    def prepare(self, *splits: str) -> None:
+        """Tracks and pseudo-labels of splits (default: both of the experiment's).
+
+        Raises:
+            WarehouseError: a split is not in the warehouse and there is no `root` to read it from.
+        """
+        for split in splits or (self.split, self.validation):
+            trained_on = split == self.split
+            if self.root:
+                precompute(
+                    self.warehouse,
+                    self.dataset,
+                    self.root,
+                    split,
+                    self.recipe,
+                    self.sam2,
+                    None if trained_on else self.detector,
+                    ground_truth=trained_on and self.ground_truth,
+                    limit=self.limit,
+                    workers=self.workers,
+                )
+            self.require(self.dataset, split)
+            label(self.warehouse, self.dataset, split, self.recipe, self.workers)
+
+    def require(self, dataset: str, split: str) -> None:
+        """Raise WarehouseError when a split has no tracks in the warehouse."""
+        if not self.store.current("precompute", dataset=dataset, split=split):
+            raise WarehouseError(
+                f"there are no tracks of {dataset}/{split} in {self.store.url}. Run `sola "
+                f"precompute --dataset {dataset} --root DIR --split {split}` first, or give "
+                "--root if it is the experiment's own data set."
+            )
+
+    def trained(
+        self,
+        seed: int,
+        changes: Sequence[str] = (),
+        others: Sequence[tuple[str, str, str]] = (),
+        limit: int | None = None,
+    ) -> str:
+        """The run of a variant: its id. `others`: data sets, with both splits, to train on too."""
+        together = [(self.dataset, self.split, self.validation), *others]
+        datasets, splits, validations = (list(names) for names in zip(*together, strict=True))
+        return train(
+            self.warehouse,
+            datasets,
+            splits,
+            validations,
+            self.recipe,
+            [*self.changes, *changes],
+            seed,
+            limit=limit or self.limit,
+        )
+
+    def scored(
+        self, run_id: str, dataset: str | None = None, split: str | None = None
+    ) -> dict[str, float]:
+        """Evaluate a run (default: on the validation split); the means of J&F, J and F."""
+        dataset, split = dataset or self.dataset, split or self.validation
+        store = self.store
+        run = find_run(store, run_id)
+        wanted = wanted_scores(store, run, dataset, split)
+        missing = {key: wanted[key] for key in store.missing("evaluate", wanted)}
+        for outcome in evaluate_videos(self.warehouse, missing, run) if missing else ():
+            if outcome.status == "failed":
+                message = f"evaluate: {outcome.video_id} failed: {outcome.message}"
+                print(message, file=sys.stderr)
+        return mean_scores(store, run_id, dataset, split)
+
+
+def measured_scores(
+    setup: Setup,
+    variant: str,
+    seed: int,
+    run_id: str,
+    paper: Paper | None = None,
+    dataset: str | None = None,
+    split: str | None = None,
+) -> list[Measured]:
+    """J&F, J and F of a run as rows of an experiment."""
+    printed = dict(zip(("jf", "j", "f"), paper or (), strict=False))
+    return [
+        Measured(
+            variant=variant,
+            metric=metric,
+            value=value,
+            seed=seed,
+            run_id=run_id,
+            paper=printed[metric] / 100 if paper else None,
+            measured_on=f"{dataset or setup.dataset}/{split or setup.validation}",
+        )
+        for metric, value in setup.scored(run_id, dataset, split).items()
+    ]
+
+
+def compare_variants(
+    setup: Setup, variants: Mapping[str, tuple[Sequence[str], Paper | None]]
+) -> list[Measured]:
+    """Train and evaluate each variant (name -> changes of the recipe, the paper's numbers)."""
+    setup.prepare()
+    return [
+        row
+        for variant, (changes, paper) in variants.items()
+        for seed in range(setup.seeds)
+        for row in measured_scores(setup, variant, seed, setup.trained(seed, changes), paper)
+    ]

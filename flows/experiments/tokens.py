@@ -1,0 +1,50 @@
+"""What object tokens carry, and what a selector makes of them: Figures 4 and 5, linear probe."""
+
+from flows.experiments.setup import Setup
+from tasks.experiments import Measured, scored_predictions
+from tasks.figures import draw_prediction
+from tasks.pictures import shown_frames
+from tasks.probe import probe_tokens
+from tasks.similarity import token_similarity
+
+EXAMPLES = 6
+
+
+def figure4(setup: Setup) -> list[Measured]:
+    """Token similarity against mask mIoU, with its rank correlation (paper Figure 4)."""
+    setup.prepare(setup.validation)
+    picture = setup.out / f"figure4-{setup.dataset}-{setup.validation}.png"
+    return token_similarity(setup.store, setup.dataset, setup.validation, picture)
+
+
+def probe(setup: Setup) -> list[Measured]:
+    """Linear read-out of class, place and motion, beside permuted targets (paper section 4.5)."""
+    setup.prepare()
+    return probe_tokens(setup.store, setup.dataset, setup.split, setup.validation, setup.seeds)
+
+
+def figure5(setup: Setup) -> list[Measured]:
+    """Pictures of expressions, from the worst to the best of the full method (paper Figure 5).
+
+    Evenly spread by J&F. Upper strip: ground truth; lower: the tracks selected.
+    """
+    setup.prepare()
+    run_id = setup.trained(0)
+    setup.scored(run_id)
+    ranked = scored_predictions(setup.store, run_id, setup.dataset, setup.validation)
+    rows = []
+    for place in shown_frames(len(ranked), EXAMPLES):
+        key, expression_id, text, jf, selected = ranked[place]
+        name = f"figure5-{setup.dataset}-{key.video_id}-{expression_id}.jpg"
+        draw_prediction(setup.store, setup.out / name, key, expression_id, selected)
+        rows.append(
+            Measured(
+                variant=f"{key.video_id}/{expression_id}: {text}",
+                metric="jf",
+                value=jf,
+                seed=0,
+                run_id=run_id,
+                measured_on=f"{setup.dataset}/{setup.validation}",
+            )
+        )
+    return rows

@@ -1,0 +1,134 @@
+"""The method as a whole: paper Table 1, on other data sets (2, 3), and without selection (4)."""
+
+from dataclasses import replace
+
+from flows.experiments.setup import Setup, compare_variants, measured_scores
+from flows.fanout import over_videos
+from tasks.baseline import baseline_run, detector_videos, wanted_baseline
+from tasks.evaluate import find_run
+from tasks.experiments import Measured, mean_scores
+from warehouse import WarehouseError
+from warehouse.demo_data import write_dataset
+
+FULL = (48.6, 45.2, 52.1)
+ZERO_SHOT = {"ref-youtube-vos": (47.9, 44.3, 51.5), "ref-davis17": (45.4, 43.0, 47.7)}
+JOINT = {"mevis": (48.9, 45.2, 52.6), "ref-youtube-vos": (55.4, 52.0, 58.8)}
+OTHERS = {"ref-youtube-vos": ("train", "valid"), "ref-davis17": ("train", "val")}
+LONG, LONG_FRAMES = {"train": 100, "valid_u": 24}, 48  # of the embedded "demo-long"
+
+
+def table1(setup: Setup) -> list[Measured]:
+    """The full method: J&F and the number of trainable parameters (paper Table 1)."""
+    rows = compare_variants(setup, {"SOLA": ([], FULL)})
+    parameters = find_run(setup.store, rows[0].run_id)["parameters"]
+    size = Measured(
+        variant="SOLA",
+        metric="trainable parameters",
+        unit="M",
+        value=parameters / 1e6,
+        paper=32.9,
+        measured_on=rows[0].measured_on,
+    )
+    return [*rows, size]
+
+
+def table2(setup: Setup) -> list[Measured]:
+    """Zero-shot: trained on one data set, evaluated on others (paper Table 2).
+
+    The others are those in the warehouse: ref-youtube-vos/valid and ref-davis17/val, with labels.
+    Of data set "demo" it is "demo-long", embedded clips of twice the length.
+    """
+    others = _others(setup)
+    setup.prepare()
+    for other in others:
+        other.prepare(other.validation)
+    return [
+        row
+        for other in others
+        for seed in range(setup.seeds)
+        for row in measured_scores(
+            setup, f"trained on {setup.dataset}", seed, setup.trained(seed),
+            ZERO_SHOT.get(other.dataset), other.dataset, other.validation,
+        )
+    ]  # fmt: skip
+
+
+def table3(setup: Setup) -> list[Measured]:
+    """Trained on two data sets together, and on the first alone (paper Table 3)."""
+    other = _others(setup)[0]
+    setup.prepare()
+    other.prepare()
+    rows = []
+    for variant, together in (
+        (f"trained on {setup.dataset}", []),
+        (
+            f"trained on {setup.dataset} and {other.dataset}",
+            [(other.dataset, other.split, other.validation)],
+        ),
+    ):
+        for where in (setup, other):
+            for seed in range(setup.seeds):
+                run_id = setup.trained(seed, others=together)
+                paper = JOINT.get(where.dataset) if together else None
+                rows += measured_scores(
+                    setup, variant, seed, run_id, paper, where.dataset, where.validation
+                )
+    return rows
+
+
+def table4(setup: Setup) -> list[Measured]:
+    """Without and with the selection module: the detector's best boxes alone (paper Table 4).
+
+    Needs a detector.
+    """
+    if not setup.any_detector:
+        raise WarehouseError(
+            "what there is without the selection module are boxes: --detector NAME"
+        )
+    rows = compare_variants(setup, {"with selection module": ([], FULL)})
+    recipe = replace(setup.settings, detector=setup.any_detector)
+    wanted = wanted_baseline(setup.store, setup.dataset, setup.validation, recipe)
+    over_videos("baseline", setup.store, wanted, detector_videos, recipe, setup.workers)
+    run_id, printed = (
+        baseline_run(recipe),
+        dict(zip(("jf", "j", "f"), (36.9, 30.0, 43.8), strict=True)),
+    )
+    scores = mean_scores(setup.store, run_id, setup.dataset, setup.validation, stage="baseline")
+    without = [
+        Measured(
+            variant="without selection module",
+            metric=metric,
+            value=value,
+            paper=printed[metric] / 100,
+            run_id=run_id,
+            measured_on=rows[0].measured_on,
+        )
+        for metric, value in scores.items()
+    ]
+    return [*without, *rows]
+
+
+def _others(setup: Setup) -> list[Setup]:
+    """The same experiment on the data sets that the paper transfers to.
+
+    Raises:
+        WarehouseError: the paper has none for this data set, or none is in the warehouse.
+    """
+    if setup.dataset == "demo":
+        root = setup.store.work_folder() / "data-set-long"
+        write_dataset(root, LONG, seed=1, frames=LONG_FRAMES)
+        return [replace(setup, dataset="demo-long", root=str(root))]
+    if setup.dataset != "mevis":
+        raise WarehouseError(f"it starts from data set mevis (or demo), not from {setup.dataset}")
+    others = [
+        replace(setup, dataset=name, root=None, split=split, validation=validation)
+        for name, (split, validation) in OTHERS.items()
+    ]
+    there = [
+        other
+        for other in others
+        if setup.store.current("precompute", dataset=other.dataset, split=other.validation)
+    ]
+    if not there:
+        setup.require(others[0].dataset, others[0].validation)
+    return there

@@ -1,0 +1,96 @@
+"""The tasks of a flow on a Ray cluster, through prefect-ray: SOLA_RUNNER=ray, the extra `ray`.
+
+The cluster is the one at RAY_ADDRESS, else one that runs on this machine, else a new one that ends
+with this process. Its machines need this package, the warehouse, the videos and Prefect's API at
+the same addresses.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import ray
+from prefect import Task
+from prefect.futures import PrefectFuture
+from prefect_ray import RayTaskRunner
+from prefect_ray.context import remote_options
+from prefect_ray.task_runners import PrefectRayFuture
+from ray.exceptions import RayError, RayTaskError
+
+from flows.runtime import WorkerDied, bind_to
+
+# With several GPUs to see, the device can be chosen by its number whenever Ray gives another one.
+EVERY_GPU_VISIBLE = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+
+
+def slots() -> int:
+    """How many tasks the cluster runs at once: one for each GPU, or for each CPU core."""
+    _connect()
+    return _gpus() or int(ray.cluster_resources().get("CPU", 1))
+
+
+class RayWorkers(RayTaskRunner):
+    """Each task has a CPU core and, where the cluster has GPUs, a GPU; a process keeps its model.
+
+    (Ray would end a process that used a GPU after one task.) What a task leaves undone when its
+    process or its machine dies is for `flows.fanout` to repeat.
+    """
+
+    def __enter__(self) -> "RayWorkers":
+        _connect()
+        return super().__enter__()
+
+    def submit(
+        self,
+        task: Task[..., Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[PrefectFuture[Any]] | None = None,
+        dependencies: dict[str, set[Any]] | None = None,
+    ) -> "_Future":
+        forced = {name: os.environ[name] for name in ("SOLA_DEVICE",) if name in os.environ}
+        with remote_options(
+            num_cpus=1,
+            num_gpus=1 if _gpus() else 0,
+            max_calls=0,
+            max_retries=0,
+            runtime_env={"env_vars": EVERY_GPU_VISIBLE | forced},
+        ):
+            future = super().submit(task, parameters, wait_for, dependencies)
+        return _Future(task_run_id=future.task_run_id, wrapped_future=future.wrapped_future)
+
+    @staticmethod
+    def _run_prefect_task(*upstream: Any, **arguments: Any) -> Any:
+        """What runs on the cluster."""
+        bind_to(_leased_gpu())
+        return RayTaskRunner._run_prefect_task(*upstream, **arguments)
+
+
+class _Future(PrefectRayFuture[Any]):
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
+        """The task's result. Raises WorkerDied when Ray lost the process that ran it."""
+        try:
+            return super().result(timeout, raise_on_failure)
+        except RayTaskError:
+            raise
+        except RayError as error:
+            raise WorkerDied(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def _connect() -> None:
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing talks to the internet
+        ray.init(log_to_driver=False, logging_level="ERROR")
+
+
+def _gpus() -> int:
+    """How many GPUs the cluster has to share out."""
+    return 0 if "SOLA_DEVICE" in os.environ else int(ray.cluster_resources().get("GPU", 0))
+
+
+def _leased_gpu() -> int | None:
+    """The number, among those that this process sees, of the GPU that Ray gave to the task."""
+    leased = [str(gpu) for gpu in ray.get_gpu_ids()]
+    if not leased:
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",").index(leased[0]) if visible else int(leased[0])

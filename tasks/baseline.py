@@ -1,0 +1,129 @@
+"""The baseline without a selection module: the detector's best box of every frame (Table 4).
+
+Each expression's best box of a frame prompts SAM2 on that very frame; nothing passes from one
+frame to another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from sola_model.detector import detect, detector_identity
+from sola_model.encoding import EncodedVideo
+from sola_model.metrics import empty_rle
+from sola_model.prompts import Box, box_prompts
+from sola_model.recipes import BoxPrompts, Recipe
+from sola_model.sam2_models import SAM2Base, checkpoint_identity
+from tasks.detect import worker_detector
+from tasks.label import annotations
+from tasks.outcome import Outcome, publish_each
+from tasks.precompute import worker_sam2
+from tasks.scoring import baseline_scores
+from tasks.tables import read_expressions, read_objects, read_video, rows
+from tasks.worker import device
+from warehouse import Key, Warehouse, WarehouseError, fingerprint
+from warehouse.corruptions import frames_of
+from warehouse.masks import mask_columns
+
+VERSION = 1  # raise it when the same frames, expressions and models give other masks or scores
+
+
+def baseline_run(recipe: Recipe) -> str:
+    """The run id of the baseline's scores: it names the detector, its settings and SAM2."""
+    assert recipe.detector
+    identity = fingerprint(
+        detector=detector_identity(recipe.detector),
+        settings=asdict(recipe.detection),
+        sam2=checkpoint_identity(recipe.sam2),
+        version=VERSION,
+    )
+    return f"detector-only-{identity[:8]}"
+
+
+def wanted_baseline(store: Warehouse, dataset: str, split: str, recipe: Recipe) -> dict[Key, str]:
+    """What the baseline of each ingested video depends on.
+
+    Raises:
+        WarehouseError: nothing of the split is ingested.
+    """
+    ingested = store.current("ingest", dataset=dataset, split=split)
+    if not ingested:
+        raise WarehouseError(
+            f"there are no videos of {dataset}/{split} in {store.url}. Run `sola precompute "
+            f"--dataset {dataset} --split {split}` first."
+        )
+    run_id = baseline_run(recipe)
+    frames = store.read("videos", ingested.values())["content_hash"].to_pylist()
+    return {
+        replace(key, run_id=run_id): fingerprint(
+            run=run_id, frames=content, annotations=annotations(commit)
+        )
+        for (key, commit), content in zip(ingested.items(), frames, strict=True)
+    }
+
+
+@task(cache_policy=NO_CACHE)
+def detector_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> list[Outcome]:
+    """Publish each video's best boxes, their masks and, where it is labelled, the scores."""
+    store = Warehouse(warehouse)
+    ingested = store.current("ingest", [replace(key, run_id="") for key in wanted])
+    detector = worker_detector(recipe.detector, device())
+    model = worker_sam2(recipe.sam2, device())
+
+    def tables(key: Key) -> dict[str, pa.Table]:
+        sources = ingested[replace(key, run_id="")]
+        video, expressions = read_video(store, sources), read_expressions(store, sources)
+        texts = [expression.text for expression in expressions]
+        boxes = [
+            Box(
+                frame_index=frame_index,
+                xyxy=found[0].xyxy,
+                score=found[0].score,
+                expression_id=expression.expression_id,
+            )
+            for frame_index, found_E in detect(
+                detector, enumerate(frames_of(video)), texts, recipe.detection
+            )
+            for expression, found in zip(expressions, found_E, strict=True)
+            if found
+        ]
+        masks = _masks(model, video, boxes)
+        place = {expression.expression_id: e for e, expression in enumerate(expressions)}
+        absent = empty_rle(video["height"], video["width"])
+        predictions = [[absent] * video["frame_count"] for _ in expressions]
+        for box, mask in zip(boxes, masks, strict=True):
+            predictions[place[box.expression_id]][box.frame_index] = mask
+        objects = read_objects(store, sources)
+        return {
+            "frame_predictions": _predictions(key, boxes, masks),
+            "scores": baseline_scores(key, video, expressions, predictions, objects),
+        }
+
+    return publish_each(store, "baseline", wanted, tables)
+
+
+def _masks(model: SAM2Base, video: dict, boxes: Sequence[Box]) -> list[dict]:
+    """The mask of every box in its frame, however unstable."""
+    if not boxes:
+        return []
+    encoded = EncodedVideo(model, frames_of(video))
+    return [p.rle for p in box_prompts(model, encoded, boxes, BoxPrompts(stability=0))]
+
+
+def _predictions(key: Key, boxes: Sequence[Box], masks: Sequence[dict]) -> pa.Table:
+    corners = zip(*(box.xyxy for box in boxes), strict=True) if boxes else [[]] * 4
+    columns = mask_columns(masks)
+    return rows(
+        "frame_predictions",
+        key,
+        {
+            "expression_id": [box.expression_id for box in boxes],
+            "frame_index": [box.frame_index for box in boxes],
+            **dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)),
+            "score": [box.score for box in boxes],
+            **{name: columns[name] for name in ("height", "width", "counts", "area")},
+        },
+    )

@@ -1,0 +1,130 @@
+"""Rows of the table `experiments`, and what experiments ask of runs that are there."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sola_model.recipes import override, recipe_from
+from tasks.evaluate import find_run
+from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One number of an experiment; the fields are columns of the table `experiments`."""
+
+    variant: str
+    metric: str
+    value: float
+    measured_on: str
+    unit: str = "share"
+    seed: int | None = None
+    paper: float | None = None
+    run_id: str | None = None
+
+
+def publish_experiment(
+    store: Warehouse,
+    experiment: str,
+    dataset: str,
+    split: str,
+    recipe: str,
+    measured: Sequence[Measured],
+) -> None:
+    """Publish what an experiment measured, in the place of what it had on this split before."""
+    key = Key(dataset=dataset, split=split, experiment=experiment)
+    own = {"experiment": experiment, "dataset": dataset, "split": split, "recipe": recipe}
+    rows = [own | {"position": n} | asdict(row) for n, row in enumerate(measured)]
+    table = pa.Table.from_pylist(rows, schema=TABLES["experiments"])
+    store.publish("experiment", key, fingerprint(rows=rows), {"experiments": table})
+
+
+def mean_scores(
+    store: Warehouse, run_id: str, dataset: str, split: str, stage: str = "evaluate"
+) -> dict[str, float]:
+    """Mean J&F, J and F over the expressions of a split, by name.
+
+    Raises:
+        WarehouseError: the run has no scores there.
+    """
+    evaluated = store.current(stage, dataset=dataset, split=split, run_id=run_id)
+    scores = store.read("scores", evaluated.values())
+    if not scores.num_rows:
+        raise WarehouseError(
+            f"{dataset}/{split} has no scores of {run_id}: it needs ground truth and videos that "
+            "can be read. See `sola status`."
+        )
+    return {name: pc.mean(scores[name]).as_py() for name in ("jf", "j", "f")}
+
+
+def share_weights(store: Warehouse, run_id: str, changes: Sequence[str]) -> str:
+    """A run with the weights of another, whose recipe differs only in how they are used.
+
+    For settings that training does not see, such as background_in_inference. Returns its id.
+    """
+    run = find_run(store, run_id)
+    recipe = override(recipe_from(json.loads(run["config"])), changes)
+    identity = fingerprint(weights_of=run_id, recipe=asdict(recipe))
+    new_id = f"{recipe.name}-{identity[:8]}"
+    row = run | {"run_id": new_id, "recipe": recipe.name, "config": json.dumps(asdict(recipe))}
+    tables = {
+        "runs": pa.Table.from_pylist([row], schema=TABLES["runs"]),
+        "training_metrics": TABLES["training_metrics"].empty_table(),
+    }
+    store.publish("train", Key(run_id=new_id), identity, tables)
+    return new_id
+
+
+def has_box_tracks(store: Warehouse, dataset: str, split: str) -> bool:
+    """Whether boxes prompted in every video of a split that has tracks."""
+    boxed = store.current("box_tracks", dataset=dataset, split=split)
+    return store.current("precompute", dataset=dataset, split=split).keys() <= boxed.keys()
+
+
+def scored_predictions(
+    store: Warehouse, run_id: str, dataset: str, split: str
+) -> list[tuple[Key, str, str, float, list[int]]]:
+    """(video, expression id, text, J&F, selected tracks) of a run's scores, the worst first."""
+    found = []
+    ingested = store.current("ingest", dataset=dataset, split=split)
+    for key, commit in store.current(
+        "evaluate", dataset=dataset, split=split, run_id=run_id
+    ).items():
+        video = replace(key, run_id="")
+        texts = {
+            row["expression_id"]: row["text"]
+            for row in store.read("expressions", [ingested[video]]).to_pylist()
+        }
+        selected: dict[str, list[int]] = {}
+        for row in store.read("predictions", [commit]).to_pylist():
+            if row["selected"]:
+                selected.setdefault(row["expression_id"], []).append(row["track_id"])
+        for row in store.read("scores", [commit]).to_pylist():
+            name = row["expression_id"]
+            found.append((video, name, texts[name], row["jf"], selected.get(name, [])))
+    return sorted(found, key=lambda each: (each[3], each[0], each[1]))
+
+
+def oracle_jf(store: Warehouse, run_id: str, dataset: str, split: str) -> float:
+    """Mean J&F of the best union of the candidates that a run was given."""
+    evaluated = store.current("evaluate", dataset=dataset, split=split, run_id=run_id)
+    return pc.mean(store.read("scores", evaluated.values())["oracle_jf"]).as_py()
+
+
+def token_count(store: Warehouse, dataset: str, split: str) -> int:
+    """How many numbers the object tokens of a split are."""
+    tracked = [
+        commit
+        for stage in ("precompute", "box_tracks")
+        for commit in store.current(stage, dataset=dataset, split=split).values()
+    ]
+    return pc.sum(pc.list_value_length(store.read("tokens", tracked)["token"])).as_py() or 0
+
+
+def mean_tracks(store: Warehouse, dataset: str, split: str) -> float:
+    """Tracks per video."""
+    tracked = store.current("precompute", dataset=dataset, split=split)
+    return store.read("tracks", tracked.values()).num_rows / len(tracked)

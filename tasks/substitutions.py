@@ -1,0 +1,139 @@
+"""Scores of a split when one part of the method is replaced: other tokens, perfect prompts.
+
+Axes: E expressions, N tracks, T frames, D token channels.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sola_model.checkpoints import load_selector
+from sola_model.encoding import EncodedVideo
+from sola_model.inference import alignment_scores
+from sola_model.prompts import grid_prompts
+from sola_model.recipes import Extraction
+from sola_model.sam2_models import load_sam2
+from sola_model.text_cache import CachedTextEncoder
+from sola_model.tracks import track_prompts
+from tasks.evaluate import find_run
+from tasks.scoring import score_tables
+from tasks.tables import (
+    read_candidates,
+    read_expressions,
+    read_mask_tracks,
+    read_objects,
+    read_tokens,
+    read_track_features,
+    read_video,
+    track_commits,
+)
+from tasks.worker import device
+from warehouse import Commit, Key, Warehouse
+from warehouse.corruptions import frames_of
+from warehouse.masks import RLE
+
+
+def rounded(tokens_NTD: np.ndarray, bits: int) -> np.ndarray:
+    """Tokens as whole numbers of so many bits, with one scale for each channel of a video."""
+    top = 2 ** (bits - 1) - 1
+    scale_D = np.abs(tokens_NTD).max((0, 1), initial=1e-9) / top
+    return (np.rint(tokens_NTD / scale_D) * scale_D).astype(np.float32)
+
+
+def jf_with_tokens(
+    store: Warehouse,
+    run_id: str,
+    dataset: str,
+    split: str,
+    change: Callable[[np.ndarray], np.ndarray],
+) -> float:
+    """Mean J&F of a run when the object tokens (N, T, D) of every video are changed first."""
+    run = find_run(store, run_id)
+    config = json.loads(run["config"])
+    selector = load_selector(store.local_copy(run["weights"])).to(device())
+    cache = str(store.work_folder() / "cache" / "text")
+    encoder = CachedTextEncoder(config["text_encoder"], cache, device())
+    scores = []
+    for key, ingested in _tracked(store, dataset, split):
+        tracks, expressions = track_commits(store, key), read_expressions(store, ingested)
+        features_NTD = read_track_features(store, *tracks, token_features=config["token_features"])
+        width = read_tokens(store, *tracks).shape[2]
+        changed_NTD = np.concatenate(
+            [change(features_NTD[..., :width]), features_NTD[..., width:]], axis=2
+        )
+        candidates_EN = read_candidates(
+            store,
+            tracks,
+            [e.expression_id for e in expressions],
+            background=config["background_in_inference"],
+        )
+        texts = [expression.text for expression in expressions]
+        scores_EN = alignment_scores(selector, encoder, changed_NTD, texts, candidates_EN)
+        masks = read_mask_tracks(store, *tracks)
+        scores.append(_scores(store, key, ingested, masks, scores_EN, config["tau"]))
+    return _mean(scores, "jf")
+
+
+def oracle_of_ground_truth_prompts(store: Warehouse, dataset: str, split: str) -> float:
+    """Mean J&F of the best union of the tracks that ground-truth masks prompted."""
+    scores = []
+    for key, ingested in _tracked(store, dataset, split):
+        (tracks,) = track_commits(store, key)
+        prompts = store.read("prompts", [tracks]).to_pylist()
+        given = {p["track_id"] for p in prompts if p["fate"] == "tracked" and p["source"] == "mask"}
+        masks = read_mask_tracks(store, tracks)
+        scores_EN = np.full((len(read_expressions(store, ingested)), len(masks)), np.nan)
+        scores_EN[:, sorted(given)] = 0.0
+        scores.append(_scores(store, key, ingested, masks, scores_EN))
+    return _mean(scores, "oracle_jf")
+
+
+def extraction_seconds(
+    store: Warehouse, dataset: str, split: str, sam2: str, settings: Extraction, videos: int
+) -> float:
+    """Seconds a frame to make grid tracks, over the first videos, in this process, one at a time.
+
+    Of CPU time on a CPU, of time on a GPU. The first video is computed once before, uncounted.
+    """
+    model = load_sam2(sam2, device())
+    clock = time.process_time if device() == "cpu" else time.perf_counter
+    spent, frames = 0.0, 0
+    chosen = _tracked(store, dataset, split)[:videos]
+    for number, (_, ingested) in enumerate([chosen[0], *chosen]):
+        row = read_video(store, ingested)
+        start = clock()
+        video = EncodedVideo(model, frames_of(row))
+        track_prompts(model, video, grid_prompts(model, video, settings.grid), settings)
+        if number:
+            spent += clock() - start
+            frames += row["frame_count"]
+    return spent / frames
+
+
+def _tracked(store: Warehouse, dataset: str, split: str) -> list[tuple[Key, Commit]]:
+    """The videos of a split that have tracks, with their ingest commits."""
+    ingested = store.current("ingest", dataset=dataset, split=split)
+    keys = store.current("precompute", dataset=dataset, split=split)
+    return [(key, ingested[key]) for key in keys]
+
+
+def _scores(
+    store: Warehouse,
+    key: Key,
+    ingested: Commit,
+    masks: Sequence[Sequence[RLE]],
+    scores_EN: np.ndarray,
+    tau: float = 0.5,
+) -> pa.Table:
+    """The table `scores` of one video."""
+    expressions, objects = read_expressions(store, ingested), read_objects(store, ingested)
+    video = read_video(store, ingested)
+    return score_tables(key, video, expressions, masks, objects, scores_EN, tau)["scores"]
+
+
+def _mean(scores: Sequence[pa.Table], column: str) -> float:
+    return pc.mean(pa.concat_tables(scores)[column]).as_py()

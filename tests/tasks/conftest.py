@@ -1,0 +1,46 @@
+"""A small warehouse that went through all stages, for tests that only read it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sola_model.recipes import DEMO
+from tasks.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.ingest import ingest_split
+from tasks.label import label_videos, wanted_labels
+from tasks.precompute import extract_videos, wanted_tracks
+from tasks.train import train_run
+from warehouse import Warehouse
+from warehouse.demo_data import write_dataset
+
+RECIPE = replace(
+    DEMO,
+    training=replace(DEMO.training, epochs=2),
+    extraction=replace(DEMO.extraction, max_tracks=6),
+    tau=0.3,
+)
+WITH_TRUTH = replace(RECIPE, extraction=replace(RECIPE.extraction, ground_truth=True))
+
+
+@pytest.fixture(scope="session")
+def evaluated_demo(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """Splits train (with the tracks of its ground truth), valid_u and valid; one run."""
+    data = tmp_path_factory.mktemp("data")
+    write_dataset(data, {"train": 3, "valid_u": 3, "valid": 1}, seed=3, frames=8)
+    root = str(tmp_path_factory.mktemp("warehouse") / "w")
+    for split in ("train", "valid_u", "valid"):
+        add_split(root, "demo", data, split, WITH_TRUTH if split == "train" else RECIPE)
+    train_run.fn(root, [("demo", "train")], [("demo", "valid_u")], RECIPE)
+    store = Warehouse(root)
+    run = find_run(store, None)
+    evaluate_videos.fn(root, wanted_scores(store, run, "demo", "valid_u"), run)
+    return Warehouse(root)
+
+
+def add_split(root: str, dataset: str, data: Path, split: str, recipe=RECIPE) -> None:
+    """Ingest, tracks and labels of a split."""
+    good = [o.video_id for o in ingest_split.fn(root, dataset, str(data), split)]
+    store = Warehouse(root)
+    extract_videos.fn(root, wanted_tracks(store, dataset, split, good, recipe), recipe)
+    label_videos.fn(root, wanted_labels(store, dataset, split, recipe), recipe)

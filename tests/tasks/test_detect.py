@@ -1,0 +1,95 @@
+"""The stage `detect`: what a detector finds becomes rows of `detections`."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sola_model.detector import detect, load_detector, normal_caption
+from sola_model.recipes import DEMO
+from tasks.detect import detect_videos, wanted_detections
+from tasks.ingest import ingest_split
+from tasks.precompute import (
+    extract_box_tracks,
+    extract_videos,
+    wanted_box_tracks,
+    wanted_tracks,
+)
+from tasks.tables import read_expressions, read_video
+from warehouse import Key, Warehouse
+from warehouse.demo_data import write_dataset
+from warehouse.frames import read_frames
+
+RECIPE = replace(DEMO, detector="demo")
+KEYS = [Key(dataset="demo", split="valid_u", video_id=f"valid_u_000{n}") for n in range(3)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """Three videos, of which the second has an empty expression and the third a very long one."""
+    folder = tmp_path_factory.mktemp("detect")
+    write_dataset(folder / "data", {"valid_u": 3}, seed=3, frames=6)
+    meta = folder / "data" / "valid_u" / "meta_expressions.json"
+    content = json.loads(meta.read_text())
+    for key, text in zip(KEYS[1:], (" . ", "star " * 300), strict=True):
+        content["videos"][key.video_id]["expressions"]["0"]["exp"] = text
+    meta.write_text(json.dumps(content))
+    ingest_split.fn(str(folder / "warehouse"), "demo", str(folder / "data"), "valid_u")
+    store = Warehouse(folder / "warehouse")
+    wanted = wanted_detections(store, KEYS, RECIPE)
+    outcomes = detect_videos.fn(store.url, wanted, RECIPE)
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "failed"]
+    return store
+
+
+def test_rows_are_what_the_detector_finds_in_the_prompt_frames(store: Warehouse) -> None:
+    ingested, detected = store.current("ingest")[KEYS[0]], store.current("detect")[KEYS[0]]
+    video, expressions = read_video(store, ingested), read_expressions(store, ingested)
+    images = list(read_frames(Path(video["path"]), video["frames"]))
+    texts = [expression.text for expression in expressions]
+    prompted = [(t, images[t]) for t in (0, 4)]
+    detector = load_detector("demo")
+    expected = [
+        (expression.expression_id, t, box.phrase, pytest.approx(box.token_scores))
+        for t, found in detect(detector, prompted, texts, RECIPE.detection)
+        for expression, boxes in zip(expressions, found, strict=True)
+        for box in boxes
+    ]
+    rows = store.read("detections", [detected]).to_pylist()
+    columns = ("expression_id", "frame_index", "phrase", "token_scores")
+    assert [tuple(row[name] for name in columns) for row in rows] == expected
+    lengths = {
+        e.expression_id: len(detector.tokenizer(normal_caption(e.text))["input_ids"])
+        for e in expressions
+    }
+    for row in rows:
+        assert len(row["token_scores"]) == lengths[row["expression_id"]]
+        assert max(row["token_scores"]) == row["score"] > RECIPE.detection.box_threshold
+
+
+def test_the_word_that_a_box_was_found_by_can_be_asked_for(store: Warehouse) -> None:
+    strongest = "SELECT list_max(token_scores) = score FROM detections"
+    assert set(store.connect().sql(strongest).fetchall()) == {(True,)}
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [(KEYS[1], "is empty: remove the expression"), (KEYS[2], "takes at most 256: shorten")],
+)
+def test_a_caption_that_cannot_be_fails_its_video(store: Warehouse, key: Key, message: str) -> None:
+    assert message in store.failures("detect")[key].error
+
+
+def test_without_boxes_the_grid_alone_has_tracks(store: Warehouse) -> None:
+    nothing = replace(RECIPE, detection=replace(RECIPE.detection, box_threshold=0.999))
+    nothing = replace(nothing, extraction=replace(nothing.extraction, max_tracks=2))
+    detected = wanted_detections(store, KEYS[:1], nothing)
+    assert store.missing("detect", detected) == KEYS[:1]
+    assert detect_videos.fn(store.url, detected, nothing)[0].status == "done"
+    tracked = wanted_tracks(store, "demo", "valid_u", [KEYS[0].video_id], nothing)
+    assert extract_videos.fn(store.url, tracked, nothing)[0].status == "done"
+    boxed = wanted_box_tracks(store, tracked, nothing)
+    assert extract_box_tracks.fn(store.url, boxed, nothing)[0].status == "done"
+    tables = store.current("box_tracks")[KEYS[0]].files
+    assert {table.rows for table in tables.values()} == {0}

@@ -1,0 +1,243 @@
+"""Search by text: exact scores, estimates that are worth something, vectors that are made once."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from sola_model.checkpoints import load_selector
+from sola_model.search import reference_weights, text_logits
+from sola_model.text_cache import CachedTextEncoder
+from tasks.evaluate import find_run
+from tasks.search import (
+    embed_videos,
+    reference_texts,
+    search,
+    unmade_vectors,
+    wanted_vectors,
+)
+from tasks.search_page import write_page
+from tests.tasks.conftest import add_split
+from warehouse import Key, Warehouse, WarehouseError
+from warehouse.collect import collect_garbage
+from warehouse.compact import compact
+from warehouse.demo_data import write_dataset
+from warehouse.verify import verify
+
+TEXT = "a square turning back"
+
+
+@pytest.fixture(scope="module")
+def indexed(evaluated_demo: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """With the search vectors of its run."""
+    root = tmp_path_factory.mktemp("indexed") / "w"
+    shutil.copytree(evaluated_demo.root, root)
+    run, texts, wanted = plan(Warehouse(root))
+    outcomes = embed_videos.fn(str(root), wanted, (run, texts))
+    assert [outcome.status for outcome in outcomes] == ["done"] * 7, outcomes
+    return Warehouse(root)
+
+
+def plan(store: Warehouse, **where: str) -> tuple[dict, list[str], dict[Key, str]]:
+    """The run, its reference texts, and the vectors wanted."""
+    run = find_run(store, None)
+    texts = reference_texts(store, run)
+    return run, texts, wanted_vectors(store, run, texts, **where)
+
+
+def found(store: Warehouse, text: str = TEXT, top: int = 20, exact: int = 50, **where: str):
+    run, texts, wanted = plan(store, **where)
+    return search(store, run, texts, wanted, text, top, exact)
+
+
+def sola(*arguments: str | Path):
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "100"})
+
+
+def test_scores_are_those_of_evaluation(indexed: Warehouse) -> None:
+    sql = """
+        SELECT text, video_id, track_id, score FROM predictions
+        JOIN expressions USING (dataset, split, video_id, expression_id) ORDER BY text
+    """
+    predictions = indexed.connect().sql(sql).fetchall()
+    for text in {predictions[0][0], predictions[-1][0]}:
+        hits = found(indexed, text, top=100, dataset="demo", split="valid_u").hits
+        scores = {(hit.video_id, hit.track_id): hit.score for hit in hits}
+        assert [hit.score for hit in hits] == sorted(scores.values(), reverse=True)
+        for _, video, track, score in (p for p in predictions if p[0] == text):
+            assert scores[video, track] == pytest.approx(score, abs=1e-5)
+
+
+def test_every_grid_track_is_searched_and_no_other(indexed: Warehouse) -> None:
+    everything = found(indexed, top=1000)
+    sql = "FROM prompts SELECT video_id, track_id WHERE fate = 'tracked' AND source = 'grid'"
+    grid = set(indexed.connect().sql(sql).fetchall())
+    assert {(hit.video_id, hit.track_id) for hit in everything.hits} == grid
+    assert (everything.tracks, everything.videos, everything.scored) == (len(grid), 7, 7)
+    masks = indexed.connect().sql("SELECT count(*) FROM tracks").fetchall()
+    assert masks[0][0] > len(grid), "there are tracks of ground-truth masks, too"
+    sql = (
+        "SELECT count(*) FILTER (area > 0), count(*) FROM masks WHERE video_id = ? AND track_id = ?"
+    )
+    best = everything.hits[0]
+    (counts,) = indexed.connect().execute(sql, [best.video_id, best.track_id]).fetchall()
+    assert counts == (best.visible_frames, best.frame_count)
+
+
+def test_a_narrow_search_sees_its_part_alone(indexed: Warehouse) -> None:
+    assert {hit.split for hit in found(indexed, split="valid_u").hits} == {"valid_u"}
+    assert found(indexed, split="valid_u").videos == 3
+    with pytest.raises(WarehouseError, match=r"no mask tracks of mevis.*sola precompute"):
+        found(indexed, dataset="mevis")
+
+
+def test_few_exact_videos_are_those_with_the_best_estimates(indexed: Warehouse) -> None:
+    _, texts, _ = plan(indexed)
+    few = found(indexed, texts[3], top=1, exact=2)
+    assert few.scored == 2
+    everything = found(indexed, texts[3], top=1000)
+    best = list(dict.fromkeys(hit.video_id for hit in everything.hits))[:2]
+    (top,) = few.hits
+    assert top == everything.hits[0] and top.video_id in best
+
+
+def test_known_texts_are_estimated_nearly_exactly(indexed: Warehouse) -> None:
+    run, texts, _ = plan(indexed)
+    features = CachedTextEncoder("demo", indexed.work_folder() / "cache" / "text").encode(texts)
+    selector = load_selector(indexed.local_copy(run["weights"]))
+    width = json.loads(run["config"])["selector"]["token_dim"]
+    tokens_NTD = np.random.default_rng(0).normal(size=(5, 8, width)).astype(np.float32)
+    logits_NK = text_logits(selector, tokens_NTD, features)
+    assert logits_NK.shape == (5, len(texts))
+    errors_N = logits_NK @ reference_weights(features, features[5]) - logits_NK[:, 5]
+    assert np.abs(errors_N).max() < 0.3 * logits_NK.std(axis=1).max()
+
+
+def test_new_videos_add_their_vectors_alone(indexed: Warehouse, tmp_path: Path) -> None:
+    root = tmp_path / "w"
+    shutil.copytree(indexed.root, root)
+    run, texts, wanted = plan(indexed)
+    assert unmade_vectors(indexed, wanted) == (set(), set())
+    write_dataset(tmp_path / "data", {"train": 1}, seed=9, frames=8)
+    (tmp_path / "data/train").rename(tmp_path / "data/more")
+    meta = tmp_path / "data/more/meta_expressions.json"
+    known = f'"exp": {json.dumps(texts[0])}'  # new texts would be reference texts as well
+    meta.write_text(re.sub(r'"exp": "[^"]*"', known, meta.read_text()))
+    add_split(str(root), "demo", tmp_path / "data", "more")
+    new = Key("demo", "more", "train_0000", run["run_id"])
+    _, texts_now, wanted = plan(Warehouse(root))
+    assert texts_now == texts
+    assert unmade_vectors(Warehouse(root), wanted) == ({new}, set())
+    embed_videos.fn(str(root), {new: wanted[new]}, (run, texts))
+    assert unmade_vectors(Warehouse(root), wanted) == (set(), set())
+    assert found(Warehouse(root), split="more").videos == 1
+
+
+def test_vectors_survive_compaction_and_collection(indexed: Warehouse, tmp_path: Path) -> None:
+    root = tmp_path / "w"
+    shutil.copytree(indexed.root, root)
+    before = found(Warehouse(root)).hits
+    compact(Warehouse(root))
+    collect_garbage(Warehouse(root), 0)
+    assert verify(Warehouse(root)) == []
+    assert found(Warehouse(root)).hits == before
+
+
+def test_without_expressions_all_scores_are_exact(indexed: Warehouse) -> None:
+    run = find_run(indexed, None)
+    wanted = wanted_vectors(indexed, run, [])
+    embed_videos.fn(indexed.url, wanted, (run, []))
+    hits = search(indexed, run, [], wanted, TEXT, top=5, exact=1).hits
+    _, texts, wanted = plan(indexed)
+    embed_videos.fn(indexed.url, wanted, (run, texts))
+    assert hits == found(indexed, top=5).hits
+
+
+class Images(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+
+
+def test_the_page_shows_each_hit_and_needs_no_network(indexed: Warehouse, tmp_path: Path) -> None:
+    result = replace(found(indexed, top=3), text="<b>a & b</b>")
+    write_page(indexed, result, tmp_path / "found.html")
+    page = (tmp_path / "found.html").read_text()
+    sources = Images(page).sources
+    assert len(sources) == 3 and all(s.startswith("data:image/jpeg;base64,") for s in sources)
+    assert "&lt;b&gt;a &amp; b" in page and "<b>" not in page
+    for hit in result.hits:
+        assert f"{hit.split}/{hit.video_id}, track {hit.track_id}" in page
+
+
+def test_the_command_prepares_once_and_finds(prefect_server, evaluated_demo, tmp_path) -> None:
+    root = tmp_path / "w"
+    shutil.copytree(evaluated_demo.root, root)
+    arguments = ["search", TEXT, "--warehouse", root, "--top", "2", "--split", "valid_u"]
+    first = sola(*arguments, "--workers", "1", "--html", tmp_path / "found.html")
+    assert first.exit_code == 0, first.output
+    assert "3 of 3 videos have no search vectors yet" in first.output
+    assert (tmp_path / "found.html").exists()
+    again = sola(*arguments, "--format", "json")
+    assert "search vectors" not in again.output
+    hits = json.loads(again.stdout)
+    assert [set(hit) for hit in hits] == [{"dataset", "split", "video_id", "track_id", "score",
+                                           "visible_frames", "frame_count"}] * 2  # fmt: skip
+    assert f"{100 * hits[0]['score']:5.1f}" in first.output
+    lines = sola(*arguments, "--format", "csv").stdout.splitlines()
+    assert lines[0].startswith("dataset,split,video_id") and len(lines) == 3
+    status = sola("status", "--warehouse", root)
+    assert re.search(r"search +│ demo +│ valid_u +│ 3 ", status.output), status.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "is empty"),
+        (["word " * 100], "tokens, this encoder takes at most 64"),
+        ([TEXT, "--run", "nobody"], "there is no run nobody"),
+        ([TEXT, "--dataset", "mevis"], "no mask tracks of mevis"),
+        ([TEXT, "--format", "xml"], "there is no format 'xml'"),
+        ([TEXT, "--html", "no/such/folder.html"], "cannot be written"),
+    ],
+)
+def test_errors_say_what_to_do(indexed: Warehouse, arguments: list[str], message: str) -> None:
+    result = sola("search", "--warehouse", indexed.root, *arguments)
+    assert result.exit_code == 1
+    assert message in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+
+
+def test_videos_of_another_sam2_are_left_out(indexed: Warehouse, tmp_path: Path) -> None:
+    """Their failure is recorded and not tried at every search."""
+    root = tmp_path / "w"
+    shutil.copytree(indexed.root, root)
+    store = Warehouse(root)
+    key = Key("demo", "valid", "valid_0000")
+    commit = store.current("precompute")[key]
+    tables = {name: store.read(name, [commit]) for name in commit.files}
+    token = [row[:32] for row in tables["tokens"]["token"].to_pylist()]
+    names = tables["tokens"].column_names
+    tables["tokens"] = tables["tokens"].set_column(names.index("token"), "token", [token])
+    store.publish("precompute", key, "other", tables)
+    run, texts, wanted = plan(store)
+    scored = replace(key, run_id=run["run_id"])
+    assert unmade_vectors(store, wanted) == ({scored}, set())
+    (outcome,) = embed_videos.fn(str(root), {scored: wanted[scored]}, (run, texts))
+    assert "Use the SAM2 model it was trained on" in outcome.message
+    assert unmade_vectors(store, wanted) == (set(), {scored})
+    result = sola("search", TEXT, "--warehouse", root)
+    assert result.exit_code == 0, result.output
+    assert "1 videos are left out" in result.output
+    assert "of 6 videos" in result.output
