@@ -31,7 +31,9 @@ bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.warehouse
 	$(BIN)/python -m benchmarks.planning
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.chaos
+	$(BIN)/python -m benchmarks.chaos_flows
 
 up: $(INSTALLED)  ## Prefect's server, deployments, schedules and workers, on this machine
 	$(BIN)/python -m flows.services up

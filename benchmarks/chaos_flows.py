@@ -46,10 +46,10 @@ from warehouse.demo_data import write_dataset
 CLIPS, FRAMES = {"train": 4, "valid_u": 2}, 5
 MADE = ("ingest", "precompute", "label", "train", "evaluate")
 PRELOADED = ["flows.evaluate", "flows.label", "flows.precompute", "flows.train", "duckdb"]
-WAYS = {"run": 3, "flow": 2, "worker": 6, "writing": 6, "tidier": 1, "server": 0.7}  # how often
+WAYS = {"run": 4, "flow": 3, "worker": 9, "writing": 9, "tidier": 1, "server": 1}  # how often
 SPARED = {"start": 0.6, "precompute": 0.4}  # else few runs come to training
 WRITES = 25  # a kill in the middle of a write comes at one of the next so many
-WRITING_S = 10.0  # for so long we wait for it
+WRITING_S = 4.0  # for so long we wait for it
 KEYS = {"train": "run_id", "evaluate": "dataset, split, video_id, run_id"}
 VIDEO = "dataset, split, video_id"
 
@@ -246,8 +246,7 @@ class Chaos:
             self.writes[slot].value = 0
             return process.exitcode == -signal.SIGKILL
         if way == "worker":
-            workers = _children(process.pid)
-            if workers:
+            if workers := _children(process.pid):
                 os.kill(self.chance.choice(workers), signal.SIGKILL)
             return bool(workers)
         if way == "run":

@@ -7,8 +7,8 @@
 Frames are corrupted whenever they are read, each by itself, with a random state of its own that its
 name and the corruption determine; nothing is written. Constants are those of ImageNet-C
 (Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations", 2019), for images of any size. Its packages do not import beside NumPy 2 and current
-SciPy. Axes: H and W in pixels.
+Perturbations", 2019), for images of any size; package `imagecorruptions` (1.1.2), which has them,
+needs `pkg_resources`, which current setuptools lacks. Axes: H and W in pixels.
 """
 
 import hashlib

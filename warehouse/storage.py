@@ -87,12 +87,14 @@ class Storage:
     def files(self, folder: str, *, recursive: bool = True) -> list[StoredFile]:
         """The files below a folder; none when it does not exist."""
         where = fs.FileSelector(folder, recursive=recursive, allow_not_found=True)
-        while True:
+        for attempt in range(ATTEMPTS):
             try:
                 found = self.retrying(lambda: self._fs.get_file_info(where))
-            except ZeroDivisionError:  # a folder that was made after pyarrow had not found it
-                continue
-            return [StoredFile(i.path, i.size, i.mtime_ns / 1e9) for i in found if i.is_file]
+                break
+            except FileNotFoundError:  # a folder that was made after pyarrow had not found it
+                if attempt == ATTEMPTS - 1:
+                    raise
+        return [StoredFile(i.path, i.size, i.mtime_ns / 1e9) for i in found if i.is_file]
 
     def now(self) -> float:
         """The time by the clock that dates the files, in seconds."""

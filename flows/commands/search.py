@@ -83,7 +83,7 @@ def _print(found: "Found", format: str) -> None:
         typer.echo(json.dumps(hits, indent=1))
         return
     if format == "csv":
-        lines = csv.DictWriter(sys.stdout, list(hits[0]) if hits else [])
+        lines = csv.DictWriter(sys.stdout, list(hits[0]))
         lines.writeheader()
         lines.writerows(hits)
         return

@@ -1,6 +1,8 @@
 """Compaction and garbage collection: less files, the same rows, and nobody disturbed."""
 
+import os
 import random
+from pathlib import Path
 
 import pytest
 
@@ -171,6 +173,20 @@ def test_collection_keeps_weights_of_runs(warehouse: Warehouse, tmp_path) -> Non
     assert (warehouse.local_copy("selectors/kept") / "selector.json").read_text() == "kept"
     with pytest.raises(WarehouseError, match="selectors/abandoned is gone"):
         warehouse.local_copy("selectors/abandoned")
+
+
+def test_collection_takes_half_made_training_sets(tmp_path: Path) -> None:
+    warehouse = Warehouse.create(tmp_path)
+    for file in ("made/tokens.f16", ".left.tmp/tokens.f16", ".busy.tmp/tokens.f16"):
+        warehouse.storage.write(f"cache/training/{file}", b"")
+        os.utime(tmp_path / "cache/training" / file, (0, 0))
+    warehouse.storage.write("cache/training/.busy.tmp/text.f16", b"")  # it is being written
+    assert len(collect_garbage(warehouse, 3600).temporary) == 1
+    assert paths(warehouse, "cache") == [
+        "cache/training/.busy.tmp/text.f16",
+        "cache/training/.busy.tmp/tokens.f16",
+        "cache/training/made/tokens.f16",
+    ]
 
 
 def test_collection_refuses_what_it_does_not_understand(warehouse: Warehouse) -> None:
