@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.experiment import EXPERIMENTS, experiment
-from flows.experiments import robustness, transfer
+from flows.experiments import analysis, robustness, transfer
 from sola_model.sam2_models import DEMO_CHECKPOINT
 from tests.layouts import write_mevis
 from warehouse import Warehouse
@@ -30,6 +30,7 @@ def in_this_process() -> Iterator[None]:
         patch.setattr(robustness, "SEVERITIES", (1, 5))
         patch.setattr(transfer, "LONG", {"train": 1, "valid_u": 1})
         patch.setattr(transfer, "LONG_FRAMES", 12)
+        patch.setattr(analysis, "TIMED_VIDEOS", 1)
         yield
 
 

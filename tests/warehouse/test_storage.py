@@ -82,22 +82,25 @@ def test_urls_that_cannot_be_used(s3_endpoint: str) -> None:
 
 def test_folders_that_are_made_while_they_are_listed(tmp_path: Path) -> None:
     """pyarrow raises when a folder that it has not found is there a moment later."""
-    disk, looking_at = Disk(tmp_path), [""]
+    disk, looking_at, over = Disk(tmp_path), [""], threading.Event()
     names = [f"folder{number}" for number in range(200)]
 
     def make() -> None:
         for name in names:
-            while looking_at[0] != name:
+            while looking_at[0] != name and not over.is_set():
                 pass
             (tmp_path / name).mkdir()
 
     making = threading.Thread(target=make)
     making.start()
-    for name in names:
-        looking_at[0] = name
-        while not (tmp_path / name).exists():
-            assert disk.files(name) == []
-    making.join()
+    try:
+        for name in names:
+            looking_at[0] = name
+            while not (tmp_path / name).exists():
+                assert disk.files(name) == []
+    finally:
+        over.set()
+        making.join()
 
 
 @contextmanager
