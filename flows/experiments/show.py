@@ -18,17 +18,19 @@ def print_experiment(store: Warehouse, experiment: str, dataset: str, split: str
     where = {"experiment": experiment, "dataset": dataset, "split": split}
     with store.connect() as connection:
         rows = connection.sql(sql, params=where).to_arrow_table().to_pylist()
-    title = f"{experiment} on {dataset}/{split}, recipe {rows[0]['recipe']}"
     metrics = list(dict.fromkeys((row["metric"], row["unit"]) for row in rows))
     in_paper = {row["metric"] for row in rows if row["paper"] is not None}
-    elsewhere = {row["measured_on"] for row in rows} != {f"{dataset}/{split}"}
-    headers = ["variant", *["on"] * elsewhere]
+    places = list(dict.fromkeys(row["measured_on"] for row in rows))
+    several = len(places) > 1
+    title = f"{experiment} on {', '.join(places[:2])}{', ...' if len(places) > 2 else ''}, "
+    title += f"recipe {rows[0]['recipe']}"
+    headers = ["variant", *["on"] * several]
     for metric, unit in metrics:
         headers += [f"{metric} {unit}".strip(), *["paper"] * (metric in in_paper)]
     table = Table(*headers, title=title, title_justify="left")
     lines: dict[tuple[str, ...], dict[str, dict]] = {}
     for row in rows:
-        name = (row["variant"], *[row["measured_on"]] * elsewhere)
+        name = (row["variant"], *[row["measured_on"]] * several)
         lines.setdefault(name, {})[row["metric"]] = row
     for name, found in lines.items():
         cells = list(name)
