@@ -7,25 +7,13 @@ import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
-from pycocotools import mask as coco
 
+from tasks.pictures import overlay, shown_frames
 from tasks.tables import read_mask_tracks
 from warehouse import Key, Warehouse
 from warehouse.frames import read_frames
 
-PALETTE = np.array([[230, 60, 60], [60, 140, 240], [250, 200, 60], [90, 200, 110], [190, 90, 220],
-                    [80, 210, 220], [250, 140, 50], [200, 200, 200]])  # fmt: skip
 SHOWN = 6  # frames
-
-
-def overlay(frame_HW3: np.ndarray, masks: dict[int, dict]) -> np.ndarray:
-    """Paint COCO RLE masks over a frame, each track id in its colour."""
-    picture = frame_HW3.astype(float)
-    for track_id, rle in masks.items():
-        inside = coco.decode(rle).astype(bool)
-        picture[inside] = 0.35 * picture[inside] + 0.65 * PALETTE[track_id % len(PALETTE)]
-    return picture.astype(np.uint8)
 
 
 def main(warehouse: Path, out: Path) -> None:
@@ -61,7 +49,7 @@ def main(warehouse: Path, out: Path) -> None:
         ("mask tracks from grid prompts", range(len(tracks))),
         (f'selected for "{text}"', selected),
     ]
-    shown = np.linspace(0, len(frames) - 1, SHOWN).astype(int)
+    shown = shown_frames(len(frames), SHOWN)
     figure, axes = plt.subplots(len(rows), SHOWN, figsize=(2 * SHOWN, 5.4))
     for (title, ids), line in zip(rows, axes, strict=True):
         for t, axis in zip(shown, line, strict=True):

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from sola_model.metrics import empty_rle, j_and_f
-from sola_model.runs import RunTrack, pack, union
+from sola_model.metrics import j_and_f
+from sola_model.runs import RunTrack, empty_track, pack, union
 from tasks.scoring import VOID
 from tasks.tables import read_expressions, read_mask_tracks, read_objects, read_video
 from tasks.training_set import TrainingSet
@@ -46,7 +46,7 @@ class SelectionJudge:
         key = self._data.keys[index]
         ingested = self._ingested[key]
         video, objects = read_video(self._store, ingested), read_objects(self._store, ingested)
-        nothing = pack([empty_rle(video["height"], video["width"])] * video["frame_count"])
+        nothing = empty_track(video["height"], video["width"], video["frame_count"])
         packed = {name: pack(masks) for name, masks in objects.items()}
         tracks = read_mask_tracks(self._store, self._precomputed[key])
         meant = [e.object_ids or () for e in read_expressions(self._store, ingested)]

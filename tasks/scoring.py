@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sola_model.metrics import empty_rle, j_and_f_many
+from sola_model.metrics import j_and_f_many
 from sola_model.oracle import oracle_selection, video_cells
-from sola_model.runs import RLE, RunTrack, areas_of, pack, union
+from sola_model.runs import RLE, RunTrack, areas_of, empty_track, pack, union
 from sola_model.selection import THRESHOLDS, largest_track, random_track
 from tasks.tables import Expression, rows
 from warehouse import TABLES, Key
@@ -105,7 +105,7 @@ def _truth(
     expressions: Sequence[Expression],
     objects: Mapping[str, Sequence[RLE]],
 ) -> _Truth:
-    nothing = pack([empty_rle(video["height"], video["width"])] * video["frame_count"])
+    nothing = empty_track(video["height"], video["width"], video["frame_count"])
     meant: dict[tuple[str, ...], list[int]] = {}  # names of target objects -> their expressions
     for e, expression in enumerate(expressions):
         if expression.object_ids is not None:
