@@ -26,6 +26,7 @@ from flows.experiment import EXPERIMENTS
 from sola_model.recipes import RELEASE, override, recipe_by_name
 from tests.documents import (
     DOCUMENTS,
+    REFERENCE,
     ROOT,
     Block,
     blocks,
@@ -73,7 +74,7 @@ def test_every_block_says_what_it_is(document: str) -> None:
     assert not indented, f"{document}: fence this block: {indented[0]}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [*DOCUMENTS, REFERENCE])
 def test_every_command_exists(document: str) -> None:
     for block in blocks(document):
         if block.language == "sh":
@@ -148,7 +149,7 @@ def check_values(values: dict, where: str) -> None:
         assert sql in named_queries(), where
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [*DOCUMENTS, REFERENCE])
 def test_every_option_setting_and_link_exists(document: str) -> None:
     options = {name for c in COMMANDS.values() for p in c.params for name in p.opts}
     benchmarks = "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
