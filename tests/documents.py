@@ -1,5 +1,6 @@
 """What the documents hold: fenced blocks with the marker before them, and code in backticks."""
 
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = "docs/reference.md"
+NOTEBOOK = "docs/notebook.ipynb"
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))
@@ -30,7 +32,12 @@ class Block:
 
 
 def read(document: str) -> str:
-    return (ROOT / document).read_text(encoding="utf-8")
+    """The Markdown of a document; of a notebook, that between its code."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    if document != NOTEBOOK:
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
 
 
 def blocks(document: str) -> list[Block]:

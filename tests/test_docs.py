@@ -13,6 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from pkgutil import resolve_name
 
+import nbformat
 import numpy as np
 import pytest
 import typer
@@ -23,9 +24,11 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.experiment import EXPERIMENTS
+from scripts.run_notebook import execute
 from sola_model.recipes import RELEASE, override, recipe_by_name
 from tests.documents import (
     DOCUMENTS,
+    NOTEBOOK,
     REFERENCE,
     ROOT,
     Block,
@@ -74,7 +77,7 @@ def test_every_block_says_what_it_is(document: str) -> None:
     assert not indented, f"{document}: fence this block: {indented[0]}"
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, REFERENCE])
+@pytest.mark.parametrize("document", [*DOCUMENTS, REFERENCE, NOTEBOOK])
 def test_every_command_exists(document: str) -> None:
     for block in blocks(document):
         if block.language == "sh":
@@ -149,7 +152,7 @@ def check_values(values: dict, where: str) -> None:
         assert sql in named_queries(), where
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, REFERENCE])
+@pytest.mark.parametrize("document", [*DOCUMENTS, REFERENCE, NOTEBOOK])
 def test_every_option_setting_and_link_exists(document: str) -> None:
     options = {name for c in COMMANDS.values() for p in c.params for name in p.opts}
     benchmarks = "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
@@ -260,3 +263,21 @@ def test_sql_in_the_prose_runs(made: Path) -> None:
     for sql in found:
         Warehouse(made / "warehouse").connect().sql(sql).fetchall()
     assert found
+
+
+def test_the_notebook_runs(made: Path) -> None:
+    cells = [cell for cell in execute(made / "warehouse").cells if cell.cell_type == "code"]
+    assert "8 frames" in str(cells), "of this warehouse"
+
+
+def test_the_notebook_has_been_run_and_names_no_folder_of_a_machine() -> None:
+    notebook = nbformat.read(ROOT / NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert len(str(outputs)) < 600_000
+    pictures = [o.data.pop("image/jpeg") for o in outputs if "image/jpeg" in o.get("data", {})]
+    assert len(pictures) == 3
+    found = re.findall(r"(?<![\w.<])/\w+/\S*|\b[A-Z]:\\\S*|~/\S*", str([cells, notebook.metadata]))
+    assert not found, "run `python -m scripts.run_notebook --warehouse demo-warehouse`"
