@@ -1,8 +1,8 @@
 """The documents are true: commands parse, and every block runs or says why not.
 
 A block that a `<!-- not run: why -->` precedes is only parsed. The others run at tiny size, with
-the embedded models and a data set of theirs in MeViS's layout, document by document, each in its
-own copy of what the first of them in README, from a data set to scores, has made.
+the embedded models and data in MeViS's layout, document by document, each in its own copy of what
+the first of them in README, from a data set to scores, has made.
 """
 
 import re
@@ -45,7 +45,7 @@ from warehouse.queries import named_queries
 
 COMMANDS = get_command(app).commands
 ASSIGNMENT = re.compile(r"(\w+)=(.*)")
-
+SHELL = re.compile(r"(sola|make|python -m|pip|\w+=\S+) ")
 
 # The models of recipe `release` are not here, and two clips are too few to learn from: the weight
 # makes scores high, so that something is selected.
@@ -84,9 +84,7 @@ def test_every_command_exists(document: str) -> None:
             for words in commands(block.text):
                 check(words, block.place)
     for code in in_backticks(document):
-        for words in (
-            commands(code) if re.match(r"(sola|make|python -m|pip|\w+=\S+) ", code) else ()
-        ):
+        for words in commands(code) if SHELL.match(code) else ():
             check(words, document, mention=True)
 
 
@@ -122,6 +120,15 @@ def check(words: list[str], place: str, mention: bool = False) -> None:
             assert given <= signature(flow).parameters.keys(), where
 
 
+def check_values(values: dict, where: str) -> None:
+    """Settings, recipes, experiments and queries in a command's arguments exist."""
+    if values.get("changes") != ["FIELD=VALUE"]:
+        override(recipe_by_name(values.get("recipe") or "release"), values.get("changes") or [])
+    assert set(values.get("names") or ()) <= EXPERIMENTS.keys(), where
+    if (sql := values.get("sql")) and " " not in sql and sql != "SQL":
+        assert sql in named_queries(), where
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -141,15 +148,6 @@ def check(words: list[str], place: str, mention: bool = False) -> None:
 def test_a_wrong_command_is_found(command: str) -> None:
     with pytest.raises((AssertionError, ValueError)):
         check(command.split(), "here", mention=True)
-
-
-def check_values(values: dict, where: str) -> None:
-    """Settings, recipes, experiments and queries in a command's arguments exist."""
-    if values.get("changes") != ["FIELD=VALUE"]:
-        override(recipe_by_name(values.get("recipe") or "release"), values.get("changes") or [])
-    assert set(values.get("names") or ()) <= EXPERIMENTS.keys(), where
-    if (sql := values.get("sql")) and " " not in sql and sql != "SQL":
-        assert sql in named_queries(), where
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, REFERENCE, NOTEBOOK])
@@ -189,10 +187,8 @@ def placeholders(word: str) -> str:
         runs = Warehouse("warehouse").current("train").values()
         return max(runs, key=lambda commit: commit.created_at).key.run_id
     if word.startswith("detector-only-"):
-        scores = (
-            Warehouse("warehouse").connect().sql("SELECT DISTINCT run_id FROM scores").fetchall()
-        )
-        return next(run_id for (run_id,) in scores if run_id.startswith("detector-only-"))
+        runs = Warehouse("warehouse").connect().sql("SELECT DISTINCT run_id FROM scores").fetchall()
+        return next(run_id for (run_id,) in runs if run_id.startswith("detector-only-"))
     others = {"sam2.1_hiera_large.pt": "demo", "ROOT": "MEVIS", "NAME": "mevis", "SPLIT": "train"}
     return others.get(word, word)
 
