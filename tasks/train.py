@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from prefect import task
@@ -49,30 +50,12 @@ def train_run(
         ValueError: no label is positive.
     """
     store = Warehouse(warehouse)
-    keys = [key for split in training for key in _labelled(store, split, recipe)[:limit]]
-    contents = dict(zip(keys, video_contents(store, keys), strict=True))
-    before = find_run(store, parent) if parent else None
-    known = set(before["videos"]) if before else set()
-    if before and not everything:
-        keys = [key for key in keys if contents[key] not in known]
-        if not keys:
-            raise WarehouseError(
-                f"nothing is new in {_names(training)} since run {parent}. Precompute and label "
-                "more, or train it on everything again with --everything."
-            )
-    held_out = [key for split in validation for key in _labelled(store, split, recipe, empty=True)]
-    identity = fingerprint(
-        recipe=asdict(recipe),
-        text_encoder=text_encoder_identity(recipe.text_encoder),
-        data=[contents[key] for key in keys],
-        validation=video_contents(store, held_out),
-        parent=parent,
-    )
-    run_id = f"{recipe.name}-{identity[:8]}"
+    plan = _plan(store, training, validation, recipe, parent, everything, limit)
+    keys, held_out, before, run_id = plan.keys, plan.held_out, plan.before, plan.run_id
     key = Key(run_id=run_id)
-    weights = f"selectors/{run_id}/{recipe.training.final_weights}"
-    if not store.missing("train", {key: identity}):
+    if not store.missing("train", {key: plan.identity}):
         return run_id
+    weights = f"selectors/{run_id}/{recipe.training.final_weights}"
     work = store.work_folder()
     cache = work / "cache" / "training"
     data = training_set(store, keys, recipe, cache, inference=False)
@@ -105,14 +88,69 @@ def train_run(
         "weights": weights,
         "train_videos": len(data.videos),
         "train_expressions": sum(len(video.texts) for video in data.videos),
-        "videos": sorted(known | {contents[key] for key in keys}),
+        "videos": sorted(plan.seen),
     }
     tables = {
         "runs": pa.Table.from_pylist([run], schema=TABLES["runs"]),
         "training_metrics": _metric_rows(run_id, trained.metrics),
     }
-    store.publish("train", key, identity, tables, checksums)
+    store.publish("train", key, plan.identity, tables, checksums)
     return run_id
+
+
+def present_run(warehouse: str, **run: Any) -> str | None:
+    """The id of the run that `train_run` would give for these arguments, if it is there."""
+    store = Warehouse(warehouse)
+    plan = _plan(store, **run)
+    missing = store.missing("train", {Key(run_id=plan.run_id): plan.identity})
+    return None if missing else plan.run_id
+
+
+class _Plan(NamedTuple):
+    """What a run is trained and validated on.
+
+    before: the row of the parent. seen: contents of all videos that the run's weights know then.
+    identity: of everything the weights depend on.
+    """
+
+    keys: list[Key]
+    held_out: list[Key]
+    before: dict | None
+    seen: set[str]
+    identity: str
+    run_id: str
+
+
+def _plan(
+    store: Warehouse,
+    training: Sequence[Split],
+    validation: Sequence[Split],
+    recipe: Recipe,
+    parent: str | None = None,
+    everything: bool = False,
+    limit: int | None = None,
+) -> _Plan:
+    keys = [key for split in training for key in _labelled(store, split, recipe)[:limit]]
+    contents = dict(zip(keys, video_contents(store, keys), strict=True))
+    before = find_run(store, parent) if parent else None
+    known = set(before["videos"]) if before else set()
+    if before and not everything:
+        keys = [key for key in keys if contents[key] not in known]
+        if not keys:
+            raise WarehouseError(
+                f"nothing is new in {_names(training)} since run {parent}. Precompute and label "
+                "more, or train it on everything again with --everything."
+            )
+    held_out = [key for split in validation for key in _labelled(store, split, recipe, empty=True)]
+    identity = fingerprint(
+        recipe=asdict(recipe),
+        text_encoder=text_encoder_identity(recipe.text_encoder),
+        data=[contents[key] for key in keys],
+        validation=video_contents(store, held_out),
+        parent=parent,
+    )
+    seen = known | {contents[key] for key in keys}
+    return _Plan(keys, held_out, before, seen, identity, f"{recipe.name}-{identity[:8]}")
 
 
 def run_recipe(warehouse: str, run_id: str) -> Recipe:

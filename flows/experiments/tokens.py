@@ -1,6 +1,6 @@
 """What object tokens carry, and what a selector makes of them: Figures 4 and 5, linear probe."""
 
-from flows.experiments.setup import Setup
+from flows.experiments.setup import Setup, Training
 from tasks.experiments import Measured, scored_predictions
 from tasks.figures import draw_prediction
 from tasks.pictures import shown_frames
@@ -29,7 +29,7 @@ def figure5(setup: Setup) -> list[Measured]:
     Evenly spread by J&F. Upper strip: ground truth; lower: the tracks selected.
     """
     setup.prepare()
-    run_id = setup.trained(0)
+    (run_id,) = setup.trained([Training(seed=0)])
     setup.scored(run_id)
     ranked = scored_predictions(setup.store, run_id, setup.dataset, setup.validation)
     rows = []
