@@ -40,7 +40,7 @@ def learning_curve(setup: Setup) -> list[Measured]:
         ]
         points.append((videos, [row.value for row in found if row.metric == "jf"], ""))
         rows += found
-    draw_scores(setup.out / f"learning_curve-{setup.dataset}.png", points, "training videos", True)
+    draw_scores(setup.picture("learning_curve", ".png"), points, "training videos", True)
     return rows
 
 
@@ -154,6 +154,7 @@ def extraction_cost(setup: Setup) -> list[Measured]:
                 *found,
             ]  # fmt: skip
             points.append((seconds, [row.value for row in found if row.metric == "jf"], name))
-    picture = setup.out / f"extraction_cost-{setup.dataset}.png"
-    draw_scores(picture, points, "extraction, seconds a frame", False)
+    draw_scores(
+        setup.picture("extraction_cost", ".png"), points, "extraction, seconds a frame", False
+    )
     return rows

@@ -15,6 +15,7 @@ from flows.precompute import precompute
 from flows.train import train_together
 from sola_model.recipes import Recipe, override, recipe_by_name
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.experiment_tables import picture_folder
 from tasks.experiments import Measured, mean_scores
 from warehouse import Warehouse, WarehouseError
 
@@ -46,13 +47,11 @@ class Setup:
     detector: whose boxes prompt as well in the validation split, as at the paper's inference.
     ground_truth: with tracks of ground-truth masks to train on (release).
     limit: only the first videos of each split.
-    out: folder for pictures.
     """
 
     warehouse: str
     dataset: str
     recipe: str
-    out: Path
     root: str | None = None
     split: str = "train"
     validation: str = "valid_u"
@@ -77,6 +76,11 @@ class Setup:
     @property
     def store(self) -> Warehouse:
         return Warehouse(self.warehouse)
+
+    def picture(self, experiment: str, ending: str) -> Path:
+        """The file of a picture of an experiment."""
+        name = f"{experiment}-{self.dataset}-{self.validation}{ending}"
+        return picture_folder(self.store) / name
 
     def prepare(self, *splits: str) -> None:
         """Tracks and pseudo-labels of splits (default: both of the experiment's).

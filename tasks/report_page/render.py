@@ -46,7 +46,7 @@ def render(run: Mapping[str, object], sections: Sequence["Section"]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": cell, "column": column}
+    environment.filters |= {"cell": cell, "column": column, "data_uri": data_uri}
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
         run=run,
@@ -75,6 +75,12 @@ def cell(value: object, name: str = "") -> str:
     if isinstance(value, list):
         return ", ".join(str(each) for each in value)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def data_uri(picture: Path) -> str:
+    """A picture file for the page to hold."""
+    kind = {".jpg": "jpeg", ".png": "png"}[picture.suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def column(name: str) -> str:

@@ -244,3 +244,13 @@ def test_what_the_run_was_not_evaluated_on_is_an_error(store: Warehouse, tmp_pat
     assert result.exit_code == 1
     assert "there are: demo/valid, demo/valid_u" in " ".join(result.output.split())
     assert not (tmp_path / "a.html").exists()
+
+
+def test_experiments_of_the_split_are_a_section(tree: Node) -> None:
+    section = tree.by_id("s1-experiments")
+    (line,) = section.all("tbody")[0].all("tr")
+    variant, measured, paper = [cell.text for cell in line.children if isinstance(cell, Node)]
+    assert (variant, measured, paper) == (MARKUP, "45.0 ± 7.1", "44.5")
+    (picture,) = section.all("img")
+    assert picture.attributes["src"].startswith("data:image/jpeg;base64,")
+    assert not any(node.attributes.get("id") == "s2-experiments" for node in tree.walk())
