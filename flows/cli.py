@@ -25,33 +25,44 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Referring video object segmentation by language-aligned track selection (SOLA).",
+    help="Referring video object segmentation by language-aligned track selection (SOLA).\n\n"
+    "Example: `sola demo`",
 )
-for command in (
-    pipeline.demo,
-    check.check,
-    pipeline.precompute,
-    pipeline.label,
-    training.train,
-    checkpoint.import_checkpoint,
-    pipeline.evaluate,
-    pipeline.baseline,
-    segment.segment,
-    compare.compare,
-    experiment.experiment,
-    report.report,
-    submission.submit,
-    submission.score,
-    submission.export,
-    label_export.label_export,
-    search.search,
-    warehouse.query,
-    warehouse.status,
-    tidy.verify,
-    tidy.compact,
-    tidy.gc,
-):
-    app.command()(command)
+PANELS = {
+    "From videos to scores": (
+        pipeline.demo,
+        check.check,
+        pipeline.precompute,
+        pipeline.label,
+        training.train,
+        checkpoint.import_checkpoint,
+        pipeline.evaluate,
+        pipeline.baseline,
+    ),
+    "Use a trained selector": (
+        segment.segment,
+        search.search,
+        label_export.label_export,
+    ),
+    "Results": (
+        report.report,
+        compare.compare,
+        experiment.experiment,
+        submission.submit,
+        submission.score,
+        submission.export,
+    ),
+    "The warehouse": (
+        warehouse.query,
+        warehouse.status,
+        tidy.verify,
+        tidy.compact,
+        tidy.gc,
+    ),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 def main() -> None:

@@ -18,6 +18,9 @@ class GridPrompts:
     """Prompt masks from a grid of points; the thresholds are SAM2's automatic mask generator's.
 
     stride: every how many frames there is a prompt frame.
+    points_per_side: points of the grid along the width, and along the height.
+    predicted_iou, stability: a mask with a lower predicted IoU or stability score is dropped.
+    box_nms: of masks whose boxes overlap with a higher IoU the best stays.
     part_overlap: a mask with more of its area inside a larger one of its frame is dropped.
     """
 
@@ -120,6 +123,7 @@ class SelectorConfig:
         mean over time, unweighted.
     object_attention, motion_attention: False leaves the attention, its residual and its norm out
         (paper Table 5b).
+    attention_dropout, convolution_dropout: dropout of attentions and of the motion encoder.
     whitening: None for tokens as they are (paper, release); else tokens are decorrelated first,
         with this share of the identity added to their correlations. It makes directions of small
         variance as easy to learn from as large ones, which matters where training is short.
@@ -178,6 +182,8 @@ class LossConfig:
 class TrainingConfig:
     """How the selector is optimised (AdamW).
 
+    epochs: passes over the training split.
+    learning_rate, weight_decay: AdamW's; the rate is the highest of the schedule.
     gradient_clip: largest L2 norm of all gradients together.
     expressions_per_step, videos_per_step: an optimiser step is up to so many expressions of each
         of so many videos (release: one expression). With more the steps are fewer and less noisy,
@@ -190,6 +196,7 @@ class TrainingConfig:
     validation_expressions: validation J&F is measured on at most so many, evenly spread; 0: never.
     final_weights: which weights a run is evaluated with, those after the "last" epoch (release)
         or after the "best", that of the highest validation J&F (or else the lowest loss).
+    seed: of weights, order and dropout.
     """
 
     epochs: int = 15
@@ -305,11 +312,7 @@ DEMO = Recipe(
     detection=DetectorSettings(short_side=112, long_side=144),
     token_features="pointer+geometry",
     selector=SelectorConfig(
-        token_dim=80,
-        text_dim=128,
-        attention_dropout=0.0,
-        convolution_dropout=0.05,
-        whitening=1.0,
+        token_dim=80, text_dim=128, attention_dropout=0.0, convolution_dropout=0.05, whitening=1.0
     ),
     training=TrainingConfig(
         epochs=10, learning_rate=3e-4, expressions_per_step=16, schedule="cosine"

@@ -21,13 +21,14 @@ def check(
     ] = False,
     format: Annotated[str, typer.Option(help="text or json.")] = "text",
 ) -> None:
-    """All faults of a data set, each with its file and line or key; exit code 1 if there are any.
+    """All faults of a data set, each with its file and line or key.
 
     Example: `sola check ref-davis --dataset ref-davis17 --split val`
 
-    It finds files and folders that are missing, malformed JSON, CSV and lists, frames, masks and
-    label images that are missing, broken or of a wrong size, masks that do not decode,
-    expressions without text or of unknown objects, and names that cannot be file names.
+    Exit code 1 if there are any. It finds files and folders that are missing, malformed JSON, CSV
+    and lists, frames, masks and label images that are missing, broken or of a wrong size, masks
+    that do not decode, expressions without text or of unknown objects, and names that cannot be
+    file names.
     `docs/data-sets.md` lists every case by data set.
     """
     from flows.progress import video_progress

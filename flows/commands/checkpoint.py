@@ -22,7 +22,7 @@ def import_checkpoint(
         Path | None, typer.Option(help="Only write safetensors and configuration there.")
     ] = None,
 ) -> None:
-    """A released checkpoint as a run for `sola evaluate --run`; prints the run id.
+    """A released checkpoint as a run to evaluate; prints the run id.
 
     Example: `sola import-checkpoint epoch_15.pth --recipe release`
     """

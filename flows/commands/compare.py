@@ -17,7 +17,9 @@ def compare(
     warehouse: WarehousePath = HERE,
     format: Annotated[str, typer.Option(help="table, or json (fractions, not percent).")] = "table",
 ) -> None:
-    """How the J&F of two evaluated runs differs: mean, interval, by slice, and most where.
+    """How the J&F of two evaluated runs differs: mean, interval, by slice.
+
+    It ends with the expressions where they differ most.
 
     Example: `sola compare release-1a2b3c4d paper-5e6f7a8b --dataset mevis --split valid_u`
     """

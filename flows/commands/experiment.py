@@ -37,7 +37,9 @@ def experiment(
     limit: Limit = None,
     workers: Workers = None,
 ) -> None:
-    """A table or figure of the paper; it runs what is missing. Without a name: all there are.
+    """A table or figure of the paper; without a name, a list of them.
+
+    It runs what is missing.
 
     Example: `sola experiment table5b --dataset mevis --root DIR --sam2 sam2.1_hiera_large.pt`
     """

@@ -31,13 +31,13 @@ def label_export(
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
-    """Auto-labelling: expressions that a run is sure of, as a data set in MeViS's layout.
+    """Auto-labelling: what a run is sure of, as a data set in MeViS's layout.
 
     Example: `sola label-export --dataset mevis --split valid --above 0.8 --out mevis-auto`
 
-    The masks are those of the selected tracks. An expression with a selected track of a lower
-    score is left out. To train on the result, give the data set's name and `--root mevis-auto
-    --split auto` to `sola precompute`, and go on as with any other split.
+    Expressions are taken with the masks of the selected tracks. An expression with a selected
+    track of a lower score is left out. To train on the result, give the data set's name and
+    `--root mevis-auto --split auto` to `sola precompute`, and go on as with any other split.
     """
     from flows.progress import video_progress
     from tasks.label_export import export_labels

@@ -66,7 +66,9 @@ def precompute(
         str | None, typer.Option(help="Only a part, e.g. 2/8, the second of eight machines' parts.")
     ] = None,
 ) -> None:
-    """Videos to prompt masks, mask tracks and object tokens. A second run does what is new.
+    """Videos to prompt masks, mask tracks and object tokens.
+
+    A second run does what is new.
 
     Example: `sola precompute --root mevis --split train --sam2 sam2.1_hiera_large.pt`
     """
@@ -105,7 +107,7 @@ def baseline(
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
-    """J&F without a selector: the detector's best box of every frame, segmented by itself.
+    """J&F without a selector: the detector's best box of every frame, segmented.
 
     Its rows in the table `scores` have a run id of their own, to compare runs with.
 
@@ -148,7 +150,7 @@ def evaluate(
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
-    """Predictions of a run and, where there is ground truth, their J&F beside the oracle's.
+    """Predictions of a run; with ground truth, their J&F beside the oracle's.
 
     The data set need not be the one that the run was trained on (zero-shot).
 

@@ -23,7 +23,9 @@ def report(
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
-    """One HTML page about an evaluated run: scores, where J&F is lost, pictures, SQL. No network.
+    """One HTML page about an evaluated run: scores, what is lost where, pictures.
+
+    It holds the SQL of every figure, and loads nothing from a network.
 
     Example: `sola report release-1a2b3c4d --out report.html`
     """

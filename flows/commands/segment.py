@@ -42,7 +42,9 @@ def segment(
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
-    """Find what sentences mean in a video of your own. Stopped, the same command continues.
+    """Find what sentences mean in a video of your own.
+
+    Stopped, the same command continues.
 
     Example: `sola segment clip.mp4 "the dog running to the left" "the man" --masks masks`
     """

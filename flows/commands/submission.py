@@ -35,12 +35,12 @@ def score(
     format: Annotated[str, typer.Option(help="table, or json (fractions, not percent).")] = "table",
     workers: Workers = None,
 ) -> None:
-    """J, F and J&F of masks made by any method, in a submission's layout; needs no warehouse.
+    """J, F and J&F of masks made by any method; needs no warehouse.
 
     Example: `sola score --ground-truth mevis/valid_u --predictions submission.zip`
 
-    A mask is a PNG of one channel in which every value but 0 is foreground. `docs/scoring.md`
-    has the layouts and protocols.
+    The masks are in a submission's layout. A mask is a PNG of one channel in which every value
+    but 0 is foreground. `docs/scoring.md` has the layouts and protocols.
     """
     from flows.progress import video_progress
     from tasks.score import score_submission

@@ -21,7 +21,7 @@ def verify(
     ] = False,
     older_than: OlderThan = "1h",
 ) -> None:
-    """Check every file against its commit record; says what is wrong and what mends it.
+    """Check every file against its record; says what is wrong and what mends it.
 
     Exit code 1 when something is. Files that no record names count when they are old enough.
 
@@ -36,9 +36,10 @@ def verify(
 
 
 def compact(warehouse: WarehousePath = HERE) -> None:
-    """Merge small files into large ones: SQL gets faster. Safe while others read and write.
+    """Merge small files into large ones: SQL gets faster.
 
-    What was merged stays, for readers that are open, until `sola gc` removes it.
+    Safe while others read and write. What was merged stays, for readers that are open, until
+    `sola gc` removes it.
 
     Example: `sola compact --warehouse demo-warehouse`
     """
@@ -56,7 +57,7 @@ def gc(
     older_than: OlderThan = "1h",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
-    """Remove superseded data, what kills have left, and copies that compaction has replaced.
+    """Remove superseded data, leftovers of kills, and what compaction has replaced.
 
     Readers that are open stay whole for as long as --older-than says, and so long a publish may
     take: give more than the longest of them.

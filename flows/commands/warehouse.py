@@ -35,7 +35,7 @@ def status(
     recipe: RecipeName = "release",
     run: Annotated[str | None, typer.Option(help="Run id, with --why; default: newest.")] = None,
 ) -> None:
-    """What is done and what failed, by stage and split, and the command that mends it.
+    """What is done and what failed, by stage and split, and what mends it.
 
     Example: `sola status --warehouse demo-warehouse`
     """

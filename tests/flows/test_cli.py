@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
@@ -61,12 +64,30 @@ def warehouse(tmp_path: Path) -> Path:
     return store.root
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example_that_fits_a_screen(command: str) -> None:
-    result = sola(command, "--help")
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_an_example_and_fits_a_screen(command: str) -> None:
+    result = sola(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"Example: sola {command}" in " ".join(result.output.split())
-    assert len(result.output.splitlines()) <= 45
+    lines = result.output.splitlines()
+    assert len(lines) <= 42 and max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_the_examples_of_help_parse(command: str) -> None:
+    group = get_command(app)
+    help = (group.commands[command] if command else group).help
+    examples = re.findall("`(.+?)`", help.partition("Example: ")[2].partition("\n\n")[0])
+    assert examples
+    for example in examples:
+        _, name, *arguments = shlex.split(example)
+        assert name == command or not command
+        group.commands[name].make_context(name, arguments)
+
+
+def test_every_command_takes_one_line_of_the_list() -> None:
+    rows = [line[2:].split()[0] for line in sola("--help").output.splitlines() if "│" in line]
+    assert sorted(rows) == sorted([*COMMANDS, "--help"])
 
 
 def test_no_command_is_undocumented() -> None:

@@ -1,6 +1,7 @@
 -- One row per expression and track but its best: how like the best track's the object tokens are.
 -- The best is the track of the highest mIoU. Tokens are compared by cosine similarity, frame by
 -- frame where both masks are non-empty, and averaged over those frames.
+
 -- MATERIALIZED keeps the order of the joins, of which that of tokens is large: clips have numbers
 -- in it, only tracks that are best of an expression stand on one side, and each pair is there once.
 WITH clips AS MATERIALIZED (
