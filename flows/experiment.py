@@ -11,7 +11,7 @@ from prefect import flow
 from flows.demo import VIDEOS
 from flows.experiments import ablations, analysis, robustness, tokens, transfer
 from flows.experiments.setup import Setup
-from flows.experiments.show import print_experiment
+from flows.printing import print_experiment
 from tasks.experiment_tables import write_results
 from tasks.experiments import Measured, publish_experiment
 from warehouse import Warehouse

@@ -17,7 +17,7 @@ from flows.cli import app
 from flows.evaluate import evaluate
 from flows.label import label
 from flows.precompute import precompute
-from flows.report import print_demo_report
+from flows.printing import print_demo_report
 from flows.train import train
 from warehouse import TABLES, Warehouse
 from warehouse.demo_data import write_dataset

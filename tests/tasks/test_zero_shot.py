@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from flows.report import print_evaluation
+from flows.printing import print_evaluation
 from sola_model.checkpoints import save_selector
 from sola_model.recipes import DEMO
 from sola_model.selector import TrackSelector
