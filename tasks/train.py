@@ -15,6 +15,7 @@ from sola_model.checkpoints import load_selector, save_selector
 from sola_model.recipes import Recipe, recipe_from
 from sola_model.text import text_encoder_identity
 from sola_model.training import EpochMetrics, Progress, train_selector
+from sola_model.validation import calibrate
 from tasks.evaluate import find_run
 from tasks.judge import SelectionJudge
 from tasks.label import wanted_labels
@@ -70,6 +71,8 @@ def train_run(
         on_progress=on_progress,
         device=device(),
     )
+    final = trained.best if recipe.training.final_weights == "best" else trained.last
+    calibration = calibrate(final, held_out_data.videos, recipe, device())
     with TemporaryDirectory() as folder:
         save_selector(trained.last.cpu(), Path(folder, "last"))
         save_selector(trained.best.cpu(), Path(folder, "best"))
@@ -86,6 +89,8 @@ def train_run(
         "epochs": len(trained.metrics),
         "best_epoch": trained.best_epoch,
         "weights": weights,
+        "temperature": calibration and calibration.temperature,
+        "bias": calibration and calibration.bias,
         "train_videos": len(data.videos),
         "train_expressions": sum(len(video.texts) for video in data.videos),
         "videos": sorted(plan.seen),

@@ -34,7 +34,15 @@ NAMES = {
     "tracks_selected": "tracks selected, mean",
     "miou_from": "mIoU from",
 }
-FRACTIONS = ("mean_score", "positive_rate", "calibration_error", "mean_best_score", "best_score")
+FRACTIONS = (
+    "mean_score",
+    "mean_probability",
+    "positive_rate",
+    "calibration_error",
+    "calibrated_error",
+    "mean_best_score",
+    "best_score",
+)
 
 
 def render(run: Mapping[str, object], sections: Sequence["Section"]) -> str:

@@ -119,6 +119,7 @@ def _publish_scores(store: Warehouse, ingested: Commit, seed: int) -> None:
         "track_id": track_K,
         "score": scores_EN.ravel(),
         "selected": scores_EN.ravel() > CONFIG["tau"],
+        "probability": scores_EN.ravel() / 2,
     }
     video, truth = read_video(store, ingested), read_objects(store, ingested)
     scored = score_tables(key, video, expressions, tracks, truth, scores_EN, CONFIG["tau"])
