@@ -11,7 +11,8 @@ from prefect import flow
 from flows.demo import VIDEOS
 from flows.experiments import ablations, analysis, robustness, tokens, transfer
 from flows.experiments.setup import Setup
-from flows.experiments.show import print_experiment
+from flows.printing import print_experiment
+from tasks.experiment_tables import write_results
 from tasks.experiments import Measured, publish_experiment
 from warehouse import Warehouse
 from warehouse.demo_data import write_dataset
@@ -59,7 +60,8 @@ def experiment(
     """Run experiments; returns why those that could not run did not, by name.
 
     Parameters are those of `Setup`. Data set "demo" is written if it is not there, and its recipe
-    is "demo"; that of others is "release".
+    is "demo"; that of others is "release". `out`: a folder for README.md with the tables of all
+    experiments that the data set has, these and former ones, and their pictures.
 
     Raises:
         ValueError: an experiment of this name does not exist.
@@ -83,7 +85,6 @@ def experiment(
         ground_truth=ground_truth,
         seeds=seeds,
         limit=limit,
-        out=Path(out) if out else store.work_folder() / "experiments",
         workers=workers,
     )
     not_run = {}
@@ -95,6 +96,9 @@ def experiment(
             continue
         publish_experiment(store, name, dataset, validation, setup.settings.name, measured)
         print_experiment(store, name, dataset, validation)
+    if out:
+        about = {name: run.__doc__.splitlines()[0] for name, run in EXPERIMENTS.items()}
+        write_results(store, dataset, validation, about, Path(out))
     return not_run
 
 

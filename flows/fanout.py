@@ -6,7 +6,6 @@ outcome for each of its videos.
 
 import inspect
 import math
-import multiprocessing
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from flows.artifacts import progress_shown, show_outcomes
 from flows.progress import video_progress
-from flows.runtime import WorkerDied, default_workers, video_workers
+from flows.runtime import WorkerDied, default_workers, kill_workers, video_workers
 from tasks.outcome import Outcome
 from warehouse import Key, Warehouse
 
@@ -153,8 +152,7 @@ def run_chunks(
                         ended(_all_failed(running.popitem()[1], error))
                     alone += _one_by_one(running.values())
                 except BaseException:  # Ctrl-C, or cancelled: leave; what is published stays
-                    for worker in multiprocessing.active_children():
-                        worker.kill()
+                    kill_workers()
                     raise
     failed = {key: outcome for key, outcome in outcomes.items() if outcome.status == "failed"}
     _record(stage, store, {key: print for chunk in chunks for key, print in chunk.items()}, failed)

@@ -4,7 +4,7 @@ import json
 import shlex
 from dataclasses import asdict, astuple
 
-from flows.report import redo
+from flows.printing import redo
 from warehouse import Key, Warehouse
 from warehouse.verify import COLLECT, DELETE, Problem, delete_damaged, verify
 

@@ -38,6 +38,13 @@ def frame_progress(stage: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
+def run_progress(total: int) -> Iterator[Callable[[], None]]:
+    """Progress over runs that are trained side by side; yields what to call after each."""
+    with _progress("train", total, "runs") as advance_by:
+        yield lambda: advance_by(1, "trained", total)
+
+
+@contextmanager
 def training_progress(epochs: int) -> Iterator[Callable[["TrainingProgress"], None]]:
     """Progress over expressions, with loss and J&F; yields what to call after each step."""
     done, validated = 0, ""

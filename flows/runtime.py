@@ -120,6 +120,12 @@ def video_workers(workers: int) -> TaskRunner[Any]:
     )
 
 
+def kill_workers() -> None:
+    """End the worker processes of this machine at once, whatever they are doing."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
 def bind_to(gpu: int | None) -> None:
     """Let this process compute on this GPU, or else on SOLA_DEVICE or the CPU with one thread."""
     if gpu is None:

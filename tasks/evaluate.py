@@ -10,6 +10,7 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from sola_model.calibration import Calibration, probabilities
 from sola_model.checkpoints import load_selector
 from sola_model.inference import alignment_scores
 from sola_model.selector import TrackSelector
@@ -31,7 +32,7 @@ from tasks.tables import (
 from tasks.worker import device
 from warehouse import Key, Warehouse, WarehouseError, fingerprint
 
-VERSION = 2  # raise it when the same run and tracks give other predictions or scores
+VERSION = 3  # raise it when the same run and tracks give other predictions or scores
 
 
 def find_run(store: Warehouse, run_id: str | None) -> dict:
@@ -79,6 +80,8 @@ def evaluate_videos(warehouse: str, wanted: dict[Key, str], run: dict) -> list[O
     videos = [replace(key, run_id="") for key in wanted]
     ingested = store.current("ingest", videos)
     config = json.loads(run["config"])
+    temperature, bias = run["temperature"], run["bias"]
+    calibration = None if temperature is None else Calibration(temperature, bias)
     tau, text_encoder = config["tau"], config["text_encoder"]
     selector_path = str(store.local_copy(run["weights"]))
 
@@ -99,7 +102,7 @@ def evaluate_videos(warehouse: str, wanted: dict[Key, str], run: dict) -> list[O
             ),
         )
         return {
-            "predictions": _predictions(key, expressions, scores_EN, tau),
+            "predictions": _predictions(key, expressions, scores_EN, tau, calibration),
             **score_tables(
                 key,
                 read_video(store, sources),
@@ -127,7 +130,11 @@ def _text_encoder(name: str, cache: str, where: str) -> CachedTextEncoder:
 
 
 def _predictions(
-    key: Key, expressions: list[Expression], scores_EN: np.ndarray, tau: float
+    key: Key,
+    expressions: list[Expression],
+    scores_EN: np.ndarray,
+    tau: float,
+    calibration: Calibration | None,
 ) -> pa.Table:
     """A row per expression and candidate track."""
     expression_K, track_K = np.nonzero(~np.isnan(scores_EN))
@@ -138,4 +145,6 @@ def _predictions(
         "score": score_K,
         "selected": score_K > tau,
     }
+    if calibration is not None:
+        columns["probability"] = probabilities(score_K, calibration)
     return rows("predictions", key, columns)

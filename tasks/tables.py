@@ -29,15 +29,19 @@ class Expression:
 
 
 def rows(table: str, key: Key, columns: dict[str, Sequence]) -> pa.Table:
-    """A table of one video (and run): the key's columns repeated beside the given ones."""
+    """A table of one video (and run): the key's columns repeated beside the given ones.
+
+    Columns that may be null are, if they are not given.
+    """
     schema = TABLES[table]
     count = len(next(iter(columns.values())))
     identity = {
         name: [getattr(key, name)] * count
         for name in ("run_id", "dataset", "split", "video_id")
-        if name in schema.names and name not in columns
+        if name in schema.names
     }
-    return pa.table({**identity, **columns}, schema=schema)
+    unknown = {field.name: pa.nulls(count, field.type) for field in schema if field.nullable}
+    return pa.table({**unknown, **identity, **columns}, schema=schema)
 
 
 def source_tables(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from prefect import task
@@ -14,6 +15,7 @@ from sola_model.checkpoints import load_selector, save_selector
 from sola_model.recipes import Recipe, recipe_from
 from sola_model.text import text_encoder_identity
 from sola_model.training import EpochMetrics, Progress, train_selector
+from sola_model.validation import calibrate
 from tasks.evaluate import find_run
 from tasks.judge import SelectionJudge
 from tasks.label import wanted_labels
@@ -49,6 +51,90 @@ def train_run(
         ValueError: no label is positive.
     """
     store = Warehouse(warehouse)
+    plan = _plan(store, training, validation, recipe, parent, everything, limit)
+    keys, held_out, before, run_id = plan.keys, plan.held_out, plan.before, plan.run_id
+    key = Key(run_id=run_id)
+    if not store.missing("train", {key: plan.identity}):
+        return run_id
+    weights = f"selectors/{run_id}/{recipe.training.final_weights}"
+    work = store.work_folder()
+    cache = work / "cache" / "training"
+    data = training_set(store, keys, recipe, cache, inference=False)
+    held_out_data = training_set(store, held_out, recipe, cache, inference=True)
+    trained = train_selector(
+        data.videos,
+        held_out_data.videos,
+        recipe,
+        checkpoint=work / "checkpoints" / f"{run_id}.pt",
+        start=load_selector(store.local_copy(before["weights"])) if before else None,
+        judge=SelectionJudge(store, held_out_data),
+        on_progress=on_progress,
+        device=device(),
+    )
+    final = trained.best if recipe.training.final_weights == "best" else trained.last
+    calibration = calibrate(final, held_out_data.videos, recipe, device())
+    with TemporaryDirectory() as folder:
+        save_selector(trained.last.cpu(), Path(folder, "last"))
+        save_selector(trained.best.cpu(), Path(folder, "best"))
+        checksums = store.put_folder(f"selectors/{run_id}", Path(folder))
+    run = {
+        "run_id": run_id,
+        "parent": parent,
+        "dataset": "+".join(dict.fromkeys(dataset for dataset, _ in training)),
+        "split": "+".join(dict.fromkeys(split for _, split in training)),
+        "recipe": recipe.name,
+        "config": json.dumps(asdict(recipe)),
+        "seed": recipe.training.seed,
+        "parameters": sum(p.numel() for p in trained.last.parameters() if p.requires_grad),
+        "epochs": len(trained.metrics),
+        "best_epoch": trained.best_epoch,
+        "weights": weights,
+        "temperature": calibration and calibration.temperature,
+        "bias": calibration and calibration.bias,
+        "train_videos": len(data.videos),
+        "train_expressions": sum(len(video.texts) for video in data.videos),
+        "videos": sorted(plan.seen),
+    }
+    tables = {
+        "runs": pa.Table.from_pylist([run], schema=TABLES["runs"]),
+        "training_metrics": _metric_rows(run_id, trained.metrics),
+    }
+    store.publish("train", key, plan.identity, tables, checksums)
+    return run_id
+
+
+def present_run(warehouse: str, **run: Any) -> str | None:
+    """The id of the run that `train_run` would give for these arguments, if it is there."""
+    store = Warehouse(warehouse)
+    plan = _plan(store, **run)
+    missing = store.missing("train", {Key(run_id=plan.run_id): plan.identity})
+    return None if missing else plan.run_id
+
+
+class _Plan(NamedTuple):
+    """What a run is trained and validated on.
+
+    before: the row of the parent. seen: contents of all videos that the run's weights know then.
+    identity: of everything the weights depend on.
+    """
+
+    keys: list[Key]
+    held_out: list[Key]
+    before: dict | None
+    seen: set[str]
+    identity: str
+    run_id: str
+
+
+def _plan(
+    store: Warehouse,
+    training: Sequence[Split],
+    validation: Sequence[Split],
+    recipe: Recipe,
+    parent: str | None = None,
+    everything: bool = False,
+    limit: int | None = None,
+) -> _Plan:
     keys = [key for split in training for key in _labelled(store, split, recipe)[:limit]]
     contents = dict(zip(keys, video_contents(store, keys), strict=True))
     before = find_run(store, parent) if parent else None
@@ -68,51 +154,8 @@ def train_run(
         validation=video_contents(store, held_out),
         parent=parent,
     )
-    run_id = f"{recipe.name}-{identity[:8]}"
-    key = Key(run_id=run_id)
-    weights = f"selectors/{run_id}/{recipe.training.final_weights}"
-    if not store.missing("train", {key: identity}):
-        return run_id
-    work = store.work_folder()
-    cache = work / "cache" / "training"
-    data = training_set(store, keys, recipe, cache, inference=False)
-    held_out_data = training_set(store, held_out, recipe, cache, inference=True)
-    trained = train_selector(
-        data.videos,
-        held_out_data.videos,
-        recipe,
-        checkpoint=work / "checkpoints" / f"{run_id}.pt",
-        start=load_selector(store.local_copy(before["weights"])) if before else None,
-        judge=SelectionJudge(store, held_out_data),
-        on_progress=on_progress,
-        device=device(),
-    )
-    with TemporaryDirectory() as folder:
-        save_selector(trained.last.cpu(), Path(folder, "last"))
-        save_selector(trained.best.cpu(), Path(folder, "best"))
-        checksums = store.put_folder(f"selectors/{run_id}", Path(folder))
-    run = {
-        "run_id": run_id,
-        "parent": parent,
-        "dataset": "+".join(dict.fromkeys(dataset for dataset, _ in training)),
-        "split": "+".join(dict.fromkeys(split for _, split in training)),
-        "recipe": recipe.name,
-        "config": json.dumps(asdict(recipe)),
-        "seed": recipe.training.seed,
-        "parameters": sum(p.numel() for p in trained.last.parameters() if p.requires_grad),
-        "epochs": len(trained.metrics),
-        "best_epoch": trained.best_epoch,
-        "weights": weights,
-        "train_videos": len(data.videos),
-        "train_expressions": sum(len(video.texts) for video in data.videos),
-        "videos": sorted(known | {contents[key] for key in keys}),
-    }
-    tables = {
-        "runs": pa.Table.from_pylist([run], schema=TABLES["runs"]),
-        "training_metrics": _metric_rows(run_id, trained.metrics),
-    }
-    store.publish("train", key, identity, tables, checksums)
-    return run_id
+    seen = known | {contents[key] for key in keys}
+    return _Plan(keys, held_out, before, seen, identity, f"{recipe.name}-{identity[:8]}")
 
 
 def run_recipe(warehouse: str, run_id: str) -> Recipe:

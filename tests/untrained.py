@@ -16,7 +16,7 @@ def publish_untrained(store: Warehouse, recipe: Recipe, run_id: str = "run") -> 
     """A run of the recipe with random weights, always the same."""
     torch.manual_seed(0)
     save_selector(TrackSelector(recipe.selector), store.root / "selectors" / run_id)
-    run = {field.name: 0 for field in TABLES["runs"]} | {
+    run = {field.name: None if field.nullable else 0 for field in TABLES["runs"]} | {
         "run_id": run_id, "parent": None, "dataset": "demo", "split": "train", "recipe": "demo",
         "config": json.dumps(asdict(recipe)), "weights": f"selectors/{run_id}", "videos": [],
     }  # fmt: skip

@@ -231,6 +231,13 @@ TABLES: dict[str, pa.Schema] = {
         _field("epochs", pa.int32(), "epochs trained"),
         _field("best_epoch", pa.int32(), "epoch of the highest validation J&F, from 1"),
         _field("weights", pa.string(), "weights it is evaluated with, relative to the warehouse"),
+        _field(
+            "temperature",
+            pa.float64(),
+            "probability = sigmoid(logit / temperature + bias); null: no validation labels",
+            nullable=True,
+        ),
+        _field("bias", pa.float64(), "see temperature", nullable=True),
         _field("train_videos", pa.int32(), "number of videos trained on"),
         _field("train_expressions", pa.int32(), "number of expressions trained on"),
         _field("videos", STRINGS, "content of each video that it or its parents trained on"),
@@ -252,6 +259,12 @@ TABLES: dict[str, pa.Schema] = {
         TRACK,
         _field("score", pa.float32(), "alignment score after the sigmoid, in [0, 1]"),
         _field("selected", pa.bool_(), "true: the score exceeds the threshold tau"),
+        _field(
+            "probability",
+            pa.float32(),
+            "how likely the track is a positive pseudo-label; null: the run is not calibrated",
+            nullable=True,
+        ),
     ),
     "scores": _schema(
         "One row per run and expression: J, F and J&F beside the oracle and trivial selectors.",

@@ -31,7 +31,7 @@ def experiment(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each variant.")] = 3,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for pictures; default: in the warehouse."),
+        typer.Option(help="Folder for README.md with all tables, and pictures."),
     ] = None,
     warehouse: WarehousePath = HERE,
     limit: Limit = None,

@@ -32,7 +32,7 @@ def demo(
     """
     from flows.demo import demo as small
     from flows.demo import demo_large as large
-    from flows.report import print_demo_report
+    from flows.printing import print_demo_report
 
     with running():
         flow = large if size == "large" else small
@@ -115,7 +115,7 @@ def baseline(
     """
     from flows.baseline import baseline as flow
     from flows.baseline import baseline_settings
-    from flows.report import print_baseline
+    from flows.printing import print_baseline
     from tasks.baseline import baseline_run
 
     with running():
@@ -157,7 +157,7 @@ def evaluate(
     Example: `sola evaluate --dataset mevis --split valid_u --run release-1a2b3c4d`
     """
     from flows.evaluate import evaluate as flow
-    from flows.report import print_evaluation
+    from flows.printing import print_evaluation
     from tasks.evaluate import find_run
     from warehouse import Warehouse
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import HERE, Limit, RecipeName, WarehousePath, running
+from flows.commands.common import HERE, Limit, RecipeName, WarehousePath, Workers, running
 
 
 def train(
@@ -24,7 +24,7 @@ def train(
         list[str], typer.Option("--set", help="Change of the recipe, such as selector.layers=1.")
     ] = [],  # noqa: B006
     seed: Annotated[int | None, typer.Option(help="Seed; default: the recipe's, 0.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Train with so many seeds in a row.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Train with so many seeds, side by side.")] = 1,
     parent: Annotated[
         str | None,
         typer.Option("--from", help="Run to continue from, with what is new since then."),
@@ -33,29 +33,31 @@ def train(
         bool, typer.Option("--everything", help="With --from: train on all, not the new alone.")
     ] = False,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="Folder for TensorBoard event files.")
+        Path | None, typer.Option(help="Folder for TensorBoard event files, of one seed.")
     ] = None,
     warehouse: WarehousePath = HERE,
     limit: Limit = None,
+    workers: Workers = None,
 ) -> None:
     """Train a track selector; prints the run id. An interrupted run continues.
 
     Example: `sola train --dataset mevis --split train --validation valid_u`
     """
     from flows.train import train as flow
+    from flows.train import train_seeds
     from tasks.train import run_metrics
 
-    measured = []
+    data = (str(warehouse), dataset, split, validation, recipe, changes)
     with running():
-        for number in range(seeds):
-            chosen = seed if seeds == 1 else (seed or 0) + number
+        if seeds == 1:
             folder = str(tensorboard) if tensorboard else None
-            run_id = flow(
-                str(warehouse), dataset, split, validation, recipe, changes, chosen, parent,
-                everything, folder, limit,
-            )  # fmt: skip
-            typer.echo(run_id)
-            measured.append(run_metrics(str(warehouse), run_id).get("validation_jf"))
-    if seeds > 1 and None not in measured:
+            typer.echo(flow(*data, seed, parent, everything, folder, limit))
+            return
+        chosen = [(seed or 0) + number for number in range(seeds)]
+        run_ids = train_seeds(*data, chosen, parent, everything, limit, workers)
+        measured = [run_metrics(str(warehouse), run).get("validation_jf") for run in run_ids]
+    for run_id in run_ids:
+        typer.echo(run_id)
+    if None not in measured:
         jf = [100 * value for value in measured]
         typer.echo(f"validation J&F {mean(jf):.1f} +- {stdev(jf):.1f} over {seeds} seeds", err=True)

@@ -18,7 +18,7 @@ def query(
 
     Example: `sola query worst_expressions` or `sola query --format csv "SELECT * FROM scores"`
     """
-    from flows.report import print_catalogue, write_result
+    from flows.printing import print_catalogue, write_result
 
     with explained():
         if sql is None:
@@ -39,7 +39,7 @@ def status(
 
     Example: `sola status --warehouse demo-warehouse`
     """
-    from flows.report import print_status, print_why
+    from flows.printing import print_status, print_why
 
     with explained():
         if why:

@@ -6,7 +6,7 @@ full method; the check marks that say which is which are not in its text, so the
 
 from dataclasses import replace
 
-from flows.experiments.setup import Setup, compare_variants, measured_scores
+from flows.experiments.setup import Setup, Training, compare_variants, measured_scores
 from sola_model.geometry import CHANNELS
 from tasks.experiments import Measured, has_box_tracks, share_weights
 from warehouse import WarehouseError
@@ -55,18 +55,20 @@ def tableA2a(setup: Setup) -> list[Measured]:
             "left without background. Give --detector and --root, or run `sola precompute` with "
             "--detector or --boxes."
         )
+    without = ["background_in_training=false"]
+    trained_without = setup.trained([Training(seed, without) for seed in range(setup.seeds)])
+    trained_with = setup.full_method()
     rows = []
-    for variant, training, inference in (
-        ("background in neither", False, False),
-        ("background in training only", True, False),
-        ("background in inference only", False, True),
-        ("background in both", True, True),
+    for variant, run_ids, inference in (
+        ("background in neither", trained_without, False),
+        ("background in training only", trained_with, False),
+        ("background in inference only", trained_without, True),
+        ("background in both", trained_with, True),
     ):
-        for seed in range(setup.seeds):
-            run_id = setup.trained(seed, [] if training else ["background_in_training=false"])
+        for seed, run_id in enumerate(run_ids):
             if not inference:
                 run_id = share_weights(setup.store, run_id, ["background_in_inference=false"])
-            paper = FULL if training and inference else None
+            paper = FULL if variant == "background in both" else None
             rows += measured_scores(setup, variant, seed, run_id, paper, split=split)
     return rows
 

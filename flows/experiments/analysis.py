@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from flows.experiments.setup import Setup, measured_scores
+from flows.experiments.setup import Setup, Training, measured_scores
 from flows.fanout import over_videos
 from tasks.experiments import Measured, mean_tracks, oracle_jf, token_count
 from tasks.figures import draw_scores
@@ -28,18 +28,19 @@ def learning_curve(setup: Setup) -> list[Measured]:
     setup.prepare()
     whole = len(setup.store.current("label", dataset=setup.dataset, split=setup.split))
     whole = min(whole, setup.limit or whole)
+    sizes = sorted({max(1, whole // part) for part in (8, 4, 2, 1)})
+    seeds = range(setup.seeds)
+    run_ids = iter(setup.trained([Training(seed, limit=n) for n in sizes for seed in seeds]))
     rows, points = [], []
-    for videos in sorted({max(1, whole // part) for part in (8, 4, 2, 1)}):
+    for videos in sizes:
         found = [
             row
-            for seed in range(setup.seeds)
-            for row in measured_scores(
-                setup, f"{videos} videos", seed, setup.trained(seed, limit=videos)
-            )
+            for seed in seeds
+            for row in measured_scores(setup, f"{videos} videos", seed, next(run_ids))
         ]
         points.append((videos, [row.value for row in found if row.metric == "jf"], ""))
         rows += found
-    draw_scores(setup.out / f"learning_curve-{setup.dataset}.png", points, "training videos", True)
+    draw_scores(setup.picture("learning_curve", ".png"), points, "training videos", True)
     return rows
 
 
@@ -59,8 +60,7 @@ def error_budget(setup: Setup) -> list[Measured]:
     replace(setup, split=perfect, ground_truth=True).prepare(perfect)
     prompted = oracle_of_ground_truth_prompts(setup.store, setup.dataset, perfect)
     rows = []
-    for seed in range(setup.seeds):
-        run_id = setup.trained(seed)
+    for seed, run_id in enumerate(setup.full_method()):
         jf = setup.scored(run_id)["jf"]
         oracle = oracle_jf(setup.store, run_id, setup.dataset, setup.validation)
         shares = {
@@ -99,8 +99,7 @@ def token_precision(setup: Setup) -> list[Measured]:
         rows.append(
             Measured(variant=variant, metric="tokens", unit="MB", value=size, measured_on=on)
         )
-        for seed in range(setup.seeds):
-            run_id = setup.trained(seed)
+        for seed, run_id in enumerate(setup.full_method()):
             jf = jf_with_tokens(setup.store, run_id, setup.dataset, setup.validation, change)
             rows.append(
                 Measured(
@@ -144,8 +143,8 @@ def extraction_cost(setup: Setup) -> list[Measured]:
             on = f"{setup.dataset}/{split}"
             found = [
                 row
-                for seed in range(setup.seeds)
-                for row in measured_scores(setup, name, seed, setup.trained(seed), split=split)
+                for seed, run_id in enumerate(setup.full_method())
+                for row in measured_scores(setup, name, seed, run_id, split=split)
             ]
             rows += [
                 Measured(variant=name, metric="extraction", unit="s/frame", value=seconds,
@@ -155,6 +154,7 @@ def extraction_cost(setup: Setup) -> list[Measured]:
                 *found,
             ]  # fmt: skip
             points.append((seconds, [row.value for row in found if row.metric == "jf"], name))
-    picture = setup.out / f"extraction_cost-{setup.dataset}.png"
-    draw_scores(picture, points, "extraction, seconds a frame", False)
+    draw_scores(
+        setup.picture("extraction_cost", ".png"), points, "extraction, seconds a frame", False
+    )
     return rows

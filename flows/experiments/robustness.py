@@ -18,10 +18,10 @@ def tableA1(setup: Setup) -> list[Measured]:
         for corruption in CORRUPTIONS
         for severity in SEVERITIES
     }
-    rows = []
+    run_ids, rows = setup.full_method(), []
     for variant, split in splits.items():
         setup.prepare(split)
         paper = SEVERITY_5.get(variant.removesuffix(" 5")) if variant.endswith(" 5") else None
-        for seed in range(setup.seeds):
-            rows += measured_scores(setup, variant, seed, setup.trained(seed), paper, split=split)
+        for seed, run_id in enumerate(run_ids):
+            rows += measured_scores(setup, variant, seed, run_id, paper, split=split)
     return rows

@@ -6,16 +6,32 @@ one that was interrupted continues.
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from flows.label import label
 from flows.precompute import precompute
-from flows.train import train
+from flows.train import train_together
 from sola_model.recipes import Recipe, override, recipe_by_name
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.experiment_tables import picture_folder
 from tasks.experiments import Measured, mean_scores
 from warehouse import Warehouse, WarehouseError
+
+
+class Training(NamedTuple):
+    """How a variant is trained.
+
+    changes: of the experiment's recipe. others: data sets, each with both its splits, to train on
+    together with the experiment's. limit: only the first videos.
+    """
+
+    seed: int
+    changes: Sequence[str] = ()
+    others: Sequence[tuple[str, str, str]] = ()
+    limit: int | None = None
+
 
 Paper = tuple[float, float, float]
 """J&F, J and F in percent, as the paper prints them."""
@@ -31,13 +47,11 @@ class Setup:
     detector: whose boxes prompt as well in the validation split, as at the paper's inference.
     ground_truth: with tracks of ground-truth masks to train on (release).
     limit: only the first videos of each split.
-    out: folder for pictures.
     """
 
     warehouse: str
     dataset: str
     recipe: str
-    out: Path
     root: str | None = None
     split: str = "train"
     validation: str = "valid_u"
@@ -62,6 +76,11 @@ class Setup:
     @property
     def store(self) -> Warehouse:
         return Warehouse(self.warehouse)
+
+    def picture(self, experiment: str, ending: str) -> Path:
+        """The file of a picture of an experiment."""
+        name = f"{experiment}-{self.dataset}-{self.validation}{ending}"
+        return picture_folder(self.store) / name
 
     def prepare(self, *splits: str) -> None:
         """Tracks and pseudo-labels of splits (default: both of the experiment's).
@@ -96,26 +115,26 @@ class Setup:
                 "--root if it is the experiment's own data set."
             )
 
-    def trained(
-        self,
-        seed: int,
-        changes: Sequence[str] = (),
-        others: Sequence[tuple[str, str, str]] = (),
-        limit: int | None = None,
-    ) -> str:
-        """The run of a variant: its id. `others`: data sets, with both splits, to train on too."""
-        together = [(self.dataset, self.split, self.validation), *others]
-        datasets, splits, validations = (list(names) for names in zip(*together, strict=True))
-        return train(
-            self.warehouse,
-            datasets,
-            splits,
-            validations,
-            self.recipe,
-            [*self.changes, *changes],
-            seed,
-            limit=limit or self.limit,
-        )
+    def trained(self, trainings: Sequence[Training]) -> list[str]:
+        """The run ids of variants; those that are missing train several at a time."""
+        runs = []
+        for training in trainings:
+            together = [(self.dataset, self.split, self.validation), *training.others]
+            recipe = override(self.settings, training.changes)
+            recipe = replace(recipe, training=replace(recipe.training, seed=training.seed))
+            runs.append(
+                {
+                    "training": [(dataset, split) for dataset, split, _ in together],
+                    "validation": [(dataset, split) for dataset, _, split in together],
+                    "recipe": recipe,
+                    "limit": training.limit or self.limit,
+                }
+            )
+        return train_together(self.warehouse, runs, self.workers)
+
+    def full_method(self) -> list[str]:
+        """The run ids of the recipe as it is, a run for each seed."""
+        return self.trained([Training(seed=seed) for seed in range(self.seeds)])
 
     def scored(
         self, run_id: str, dataset: str | None = None, split: str | None = None
@@ -163,9 +182,14 @@ def compare_variants(
 ) -> list[Measured]:
     """Train and evaluate each variant (name -> changes of the recipe, the paper's numbers)."""
     setup.prepare()
-    return [
-        row
+    wanted = [
+        (variant, Training(seed, changes), paper)
         for variant, (changes, paper) in variants.items()
         for seed in range(setup.seeds)
-        for row in measured_scores(setup, variant, seed, setup.trained(seed, changes), paper)
+    ]
+    run_ids = setup.trained([training for _, training, _ in wanted])
+    return [
+        row
+        for (variant, training, paper), run_id in zip(wanted, run_ids, strict=True)
+        for row in measured_scores(setup, variant, training.seed, run_id, paper)
     ]

@@ -1,6 +1,7 @@
 """What object tokens carry, and what a selector makes of them: Figures 4 and 5, linear probe."""
 
-from flows.experiments.setup import Setup
+from flows.experiments.setup import Setup, Training
+from tasks.experiment_tables import picture_folder
 from tasks.experiments import Measured, scored_predictions
 from tasks.figures import draw_prediction
 from tasks.pictures import shown_frames
@@ -13,7 +14,7 @@ EXAMPLES = 6
 def figure4(setup: Setup) -> list[Measured]:
     """Token similarity against mask mIoU, with its rank correlation (paper Figure 4)."""
     setup.prepare(setup.validation)
-    picture = setup.out / f"figure4-{setup.dataset}-{setup.validation}.png"
+    picture = setup.picture("figure4", ".png")
     return token_similarity(setup.store, setup.dataset, setup.validation, picture)
 
 
@@ -29,14 +30,16 @@ def figure5(setup: Setup) -> list[Measured]:
     Evenly spread by J&F. Upper strip: ground truth; lower: the tracks selected.
     """
     setup.prepare()
-    run_id = setup.trained(0)
+    (run_id,) = setup.trained([Training(seed=0)])
     setup.scored(run_id)
     ranked = scored_predictions(setup.store, run_id, setup.dataset, setup.validation)
+    for old in picture_folder(setup.store).glob(setup.picture("figure5", "-*.jpg").name):
+        old.unlink()
     rows = []
     for place in shown_frames(len(ranked), EXAMPLES):
         key, expression_id, text, jf, selected = ranked[place]
-        name = f"figure5-{setup.dataset}-{key.video_id}-{expression_id}.jpg"
-        draw_prediction(setup.store, setup.out / name, key, expression_id, selected)
+        picture = setup.picture("figure5", f"-{key.video_id}-{expression_id}.jpg")
+        draw_prediction(setup.store, picture, key, expression_id, selected)
         rows.append(
             Measured(
                 variant=f"{key.video_id}/{expression_id}: {text}",

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from flows.experiments.setup import Setup, compare_variants, measured_scores
+from flows.experiments.setup import Setup, Training, compare_variants, measured_scores
 from flows.fanout import over_videos
 from tasks.baseline import baseline_run, detector_videos, wanted_baseline
 from tasks.evaluate import find_run
@@ -45,9 +45,9 @@ def table2(setup: Setup) -> list[Measured]:
     return [
         row
         for other in others
-        for seed in range(setup.seeds)
+        for seed, run_id in enumerate(setup.full_method())
         for row in measured_scores(
-            setup, f"trained on {setup.dataset}", seed, setup.trained(seed),
+            setup, f"trained on {setup.dataset}", seed, run_id,
             ZERO_SHOT.get(other.dataset), other.dataset, other.validation,
         )
     ]  # fmt: skip
@@ -66,9 +66,9 @@ def table3(setup: Setup) -> list[Measured]:
             [(other.dataset, other.split, other.validation)],
         ),
     ):
+        run_ids = setup.trained([Training(seed, others=together) for seed in range(setup.seeds)])
         for where in (setup, other):
-            for seed in range(setup.seeds):
-                run_id = setup.trained(seed, others=together)
+            for seed, run_id in enumerate(run_ids):
                 paper = JOINT.get(where.dataset) if together else None
                 rows += measured_scores(
                     setup, variant, seed, run_id, paper, where.dataset, where.validation

@@ -145,6 +145,7 @@ class SplitFigures:
     best: Answer
     videos: Answer
     expressions: Answer
+    experiments: Answer  # of all runs on the split
 
 
 def ask(connection: "duckdb.DuckDBPyConnection", sql: str) -> Answer:
@@ -194,4 +195,5 @@ def split_figures(
         ),
         videos=over_expressions(BY_VIDEO, limit=VIDEOS),
         expressions=ask(connection, expressions),
+        experiments=named("experiments_summary", "dataset, split", of_videos),
     )

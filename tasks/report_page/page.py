@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sola_model.bootstrap import bootstrap_interval
 from tasks.evaluate import find_run
+from tasks.experiment_tables import ExperimentTable, experiment_tables
 from tasks.parallel import Progress, each_video
 from tasks.report_page.figures import SplitFigures, predicted_splits, split_figures
 from tasks.report_page.render import render
@@ -33,6 +34,7 @@ class Section:
     groups: tuple[tuple[str, int], ...]
     by_video: Mapping[str, Sequence[dict]]
     strips: Mapping[str, VideoStrips]
+    experiments: Sequence[ExperimentTable]
 
     def expression(self, video_id: str, expression_id: str) -> dict:
         """The row of `figures.expressions`."""
@@ -78,7 +80,8 @@ def write_report(
         wanted = _wanted(store, row["run_id"], figures)
         stage = f"{figures.dataset}/{figures.split}"
         strips = _within(limit, each_video(draw, wanted, workers, stage, progress))
-        sections.append(_section(f"s{number}", figures, strips, run_row["config"]["tau"]))
+        tables = experiment_tables(store, figures.dataset, figures.split)
+        sections.append(_section(f"s{number}", figures, strips, tables, run_row["config"]["tau"]))
     return out.write_bytes(render(run_row, sections).encode())
 
 
@@ -139,7 +142,11 @@ def _within(limit: int, drawn: Iterator[VideoStrips]) -> dict[str, VideoStrips]:
 
 
 def _section(
-    at: str, figures: SplitFigures, strips: Mapping[str, VideoStrips], tau: float
+    at: str,
+    figures: SplitFigures,
+    strips: Mapping[str, VideoStrips],
+    experiments: Sequence[ExperimentTable],
+    tau: float,
 ) -> Section:
     scored = [row for row in figures.expressions.rows if row["jf"] is not None]
     by_video = _by_video(figures)
@@ -154,4 +161,5 @@ def _section(
         groups=tuple(sorted(groups.items())),
         by_video=by_video,
         strips=strips,
+        experiments=experiments,
     )

@@ -34,7 +34,15 @@ NAMES = {
     "tracks_selected": "tracks selected, mean",
     "miou_from": "mIoU from",
 }
-FRACTIONS = ("mean_score", "positive_rate", "calibration_error", "mean_best_score", "best_score")
+FRACTIONS = (
+    "mean_score",
+    "mean_probability",
+    "positive_rate",
+    "calibration_error",
+    "calibrated_error",
+    "mean_best_score",
+    "best_score",
+)
 
 
 def render(run: Mapping[str, object], sections: Sequence["Section"]) -> str:
@@ -46,7 +54,7 @@ def render(run: Mapping[str, object], sections: Sequence["Section"]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": cell, "column": column}
+    environment.filters |= {"cell": cell, "column": column, "data_uri": data_uri}
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
         run=run,
@@ -75,6 +83,12 @@ def cell(value: object, name: str = "") -> str:
     if isinstance(value, list):
         return ", ".join(str(each) for each in value)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def data_uri(picture: Path) -> str:
+    """A picture file for the page to hold."""
+    kind = {".jpg": "jpeg", ".png": "png"}[picture.suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def column(name: str) -> str:

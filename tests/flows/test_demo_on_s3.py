@@ -12,7 +12,7 @@ from prefect import get_client
 from prefect.client.schemas.filters import ArtifactFilter
 
 from flows.demo import demo
-from flows.report import print_demo_report
+from flows.printing import print_demo_report
 from warehouse import Warehouse
 
 

@@ -1,6 +1,7 @@
 """The flows on a tiny data set: a real Prefect server, worker processes, the embedded models."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from flows.cli import app
 from flows.evaluate import evaluate
 from flows.label import label
 from flows.precompute import precompute
-from flows.report import print_demo_report
+from flows.printing import print_demo_report
 from flows.train import train
 from warehouse import TABLES, Warehouse
 from warehouse.demo_data import write_dataset
@@ -91,6 +92,25 @@ def test_a_second_run_makes_nothing(finished: Warehouse, data: str) -> None:
     run_all(str(finished.root), data)
     assert sorted(finished.root.rglob("*")) == before
     assert time.monotonic() - started < 30  # no worker process was started
+
+
+def test_seeds_train_side_by_side(finished: Warehouse, tmp_path: Path) -> None:
+    root = shutil.copytree(finished.root, tmp_path / "warehouse")
+    common = ["train", "--dataset", "demo", "--recipe", "demo", "--set", "training.epochs=1",
+              "--warehouse", str(root)]  # fmt: skip
+    result = CliRunner().invoke(app, [*common, "--seeds", "2", "--workers", "2"])
+    assert result.exit_code == 0, result.output
+    assert "train: 2/2 runs" in result.output and "over 2 seeds" in result.output
+    first, second = [line for line in result.output.splitlines() if line.startswith("demo+")]
+    seeds = "SELECT run_id, seed, weights FROM runs"
+    rows = {run_id: (seed, weights) for run_id, seed, weights in
+            Warehouse(root).connect().sql(seeds).fetchall()}  # fmt: skip
+    assert (rows[first][0], rows[second][0]) == (0, 1)
+    weights = [(root / rows[run_id][1] / "selector.safetensors").read_bytes()
+               for run_id in (first, second)]  # fmt: skip
+    assert weights[0] != weights[1]
+    alone = CliRunner().invoke(app, [*common, "--seed", "1"])
+    assert second in alone.output.splitlines()  # it is there
 
 
 def test_a_lost_file_is_made_again(finished: Warehouse, data: str) -> None:

@@ -105,6 +105,21 @@ def test_means_spread_and_the_papers_numbers(run, capsys: pytest.CaptureFixture[
     assert f"{with_it['mean']:.1f} ± {with_it['spread']:.1f}" in printed and "48.6" in printed
 
 
+def test_the_results_of_all_experiments_are_one_page(run, tmp_path: Path) -> None:
+    run("table5a", seeds=2)
+    rows = run("learning_curve")
+    command = ["experiment", "learning_curve", "--dataset", "demo", "--seeds", "1", "--set",
+               QUICK[0], "--warehouse", run.root, "--out", tmp_path, "--workers", "1"]  # fmt: skip
+    result = CliRunner().invoke(app, [str(part) for part in command])
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "README.md").read_text()
+    assert page.index("## table5a") < page.index("## learning_curve")
+    assert f"| {rows[0]['variant']} | {100 * rows[0]['value']:.1f} |" in page
+    assert "| with alignment loss |" in page and "48.6" in page
+    (picture,) = tmp_path.glob("*.png")
+    assert f"]({picture.name})" in page and picture.name == "learning_curve-demo-valid_u.png"
+
+
 def test_an_experiment_that_was_run_costs_nothing(run) -> None:
     run("table5a", seeds=2)
     before = sorted(run.root.rglob("*"))

@@ -177,14 +177,17 @@ def test_calibration_counts_positives_by_score(store: Warehouse) -> None:
         buckets.setdefault(int(score * 10), []).append((score, label))
     found = connection.sql(load_query("calibration")).to_arrow_table().to_pylist()
     assert [row["score_from"] for row in found] == [n / 10 for n in sorted(buckets)]
-    error = 0.0
+    error = calibrated_error = 0.0
     for row in found:
         bucket = buckets[round(row["score_from"] * 10)]
         mean, rate = (fmean(values) for values in zip(*bucket, strict=True))
         assert row["pairs"] == len(bucket)
         assert (row["mean_score"], row["positive_rate"]) == pytest.approx((mean, rate))
         error += len(bucket) * abs(mean - rate) / len(pairs)
-    assert [row["calibration_error"] for row in found] == pytest.approx([error] * len(found))
+        assert row["mean_probability"] == pytest.approx(mean / 2)
+        calibrated_error += len(bucket) * abs(mean / 2 - rate) / len(pairs)
+    errors = {(row["calibration_error"], row["calibrated_error"]) for row in found}
+    assert list(errors) == [pytest.approx((error, calibrated_error))]
 
 
 def test_the_papers_figures_are_said_to_be_for_other_data(tree: Node) -> None:
@@ -244,3 +247,13 @@ def test_what_the_run_was_not_evaluated_on_is_an_error(store: Warehouse, tmp_pat
     assert result.exit_code == 1
     assert "there are: demo/valid, demo/valid_u" in " ".join(result.output.split())
     assert not (tmp_path / "a.html").exists()
+
+
+def test_experiments_of_the_split_are_a_section(tree: Node) -> None:
+    section = tree.by_id("s1-experiments")
+    (line,) = section.all("tbody")[0].all("tr")
+    variant, measured, paper = [cell.text for cell in line.children if isinstance(cell, Node)]
+    assert (variant, measured, paper) == (MARKUP, "45.0 ± 7.1", "44.5")
+    (picture,) = section.all("img")
+    assert picture.attributes["src"].startswith("data:image/jpeg;base64,")
+    assert not any(node.attributes.get("id") == "s2-experiments" for node in tree.walk())

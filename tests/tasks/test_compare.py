@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.report import print_evaluation
+from flows.printing import print_evaluation
 from tasks.compare import compare_runs
 from warehouse import TABLES, Key, Warehouse, WarehouseError
 

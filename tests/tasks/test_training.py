@@ -105,6 +105,14 @@ def test_validation_jf_is_what_evaluation_finds(warehouse):
     assert run["weights"] == f"selectors/{run_id}/last"
     assert (warehouse / "selectors" / run_id / "best" / "selector.safetensors").is_file()
     assert (run["parent"], run["seed"], run["epochs"]) == (None, 0, 2)
+    # Of the split that a calibration was fitted on the mean probability is the positive rate.
+    rates = """
+        SELECT avg(probability), avg(label::INTEGER)
+        FROM predictions
+        JOIN pseudo_labels USING (dataset, split, video_id, expression_id, track_id)
+    """
+    ((probability, positive),) = Warehouse(warehouse).connect().sql(rates).fetchall()
+    assert probability == pytest.approx(positive, abs=0.01) and 0 < positive < 1
     assert run_recipe(str(warehouse), run_id) == RECIPE
 
 

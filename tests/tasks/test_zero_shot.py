@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from flows.report import print_evaluation
+from flows.printing import print_evaluation
 from sola_model.checkpoints import save_selector
 from sola_model.recipes import DEMO
 from sola_model.selector import TrackSelector
@@ -25,7 +25,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     """A warehouse with a selector that never was trained, but says it was, on "demo"."""
     store = Warehouse.create(tmp_path_factory.mktemp("w"))
     save_selector(TrackSelector(RECIPE.selector), store.root / "selectors" / "run")
-    run = {field.name: 0 for field in TABLES["runs"]} | {
+    run = {field.name: None if field.nullable else 0 for field in TABLES["runs"]} | {
         "run_id": "run", "parent": None, "dataset": "demo", "split": "train", "recipe": "demo",
         "config": json.dumps(asdict(RECIPE)), "weights": "selectors/run", "videos": [],
     }  # fmt: skip

@@ -1,6 +1,7 @@
 -- How often tracks are positive pseudo-labels, by alignment score in buckets of 0.1
 -- A score is calibrated when mean_score equals positive_rate. calibration_error: the mean of their
 -- distance over all pairs of expression and track of the run and split, bucket by bucket.
+-- mean_probability and calibrated_error: the same of the column probability.
 WITH buckets AS (
     SELECT
         run_id,
@@ -9,6 +10,7 @@ WITH buckets AS (
         least(floor(score * 10), 9)::INTEGER / 10 AS score_from,
         count(*) AS pairs,
         avg(score) AS mean_score,
+        avg(probability) AS mean_probability,
         avg(label::INTEGER) AS positive_rate
     FROM predictions
     JOIN pseudo_labels USING (dataset, split, video_id, expression_id, track_id)
@@ -17,7 +19,9 @@ WITH buckets AS (
 SELECT
     *,
     sum(pairs * abs(mean_score - positive_rate)) OVER of_split / sum(pairs) OVER of_split
-        AS calibration_error
+        AS calibration_error,
+    sum(pairs * abs(mean_probability - positive_rate)) OVER of_split / sum(pairs) OVER of_split
+        AS calibrated_error
 FROM buckets
 WINDOW of_split AS (PARTITION BY run_id, dataset, split)
 ORDER BY run_id, dataset, split, score_from

@@ -1,4 +1,4 @@
-"""What the command line prints of a warehouse: query results, status, scores, comparisons."""
+"""What the command line prints: query results, status, scores, comparisons, experiments."""
 
 import json
 import shlex
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.compare import Comparison, Difference, Pair
+from tasks.experiment_tables import experiment_tables
 from warehouse import TABLES, Key, Warehouse
 from warehouse.queries import VIEWS, load_query, named_queries
 from warehouse.sources import PROTOCOL
@@ -242,4 +243,13 @@ def _print(title: str, headers: list[str], rows: Iterable[Sequence[object]]) -> 
     table = Table(*headers, title=title, title_justify="left")
     for row in rows:
         table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+    console.print(table)
+
+
+def print_experiment(store: Warehouse, experiment: str, dataset: str, split: str) -> None:
+    """A line per variant, a column per metric; ± is the standard deviation over seeds."""
+    (found,) = (t for t in experiment_tables(store, dataset, split) if t.name == experiment)
+    table = Table(*found.header, title=f"{experiment} {found.title}", title_justify="left")
+    for line in found.lines:
+        table.add_row(*line)
     console.print(table)
