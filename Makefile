@@ -22,6 +22,7 @@ lint: $(INSTALLED)  ## ruff
 
 bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.tracks
+	$(BIN)/python -m benchmarks.segment
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.evaluation

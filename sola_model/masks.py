@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from pycocotools import mask as coco
 from torch import Tensor
 
+from sola_model.enlarged import enlarged_runs
+
 COMPARED_AT = (540, 960)  # masks are compared at this (height, width), turned for portrait
 
 
@@ -16,6 +18,13 @@ def encode_masks(masks_NHW: Tensor) -> list[dict]:
         {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}
         for rle in coco.encode(columns_first.transpose(2, 1, 0))
     ]
+
+
+def encode_enlarged(logits_HW: Tensor, size: tuple[int, int]) -> dict:
+    """COCO RLE at `size` (height, width) of where the enlarged logits are positive."""
+    runs = {"size": list(size), "counts": enlarged_runs(logits_HW, size)}
+    rle = coco.frPyObjects(runs, *size)
+    return {"size": list(size), "counts": rle["counts"].decode()}
 
 
 def at_compared_size(rle: dict, nearest: bool = False) -> dict:

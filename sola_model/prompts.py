@@ -10,9 +10,15 @@ from pycocotools import mask as coco
 
 from sola_model.encoding import EncodedVideo
 from sola_model.engine import AUTOMATIC, Engine, ObjectBatches, precision
+from sola_model.enlarged import enlarged_runs
 from sola_model.masks import encode_masks
 from sola_model.recipes import BoxPrompts, GridPrompts
-from sola_model.sam2_models import SAM2AutomaticMaskGenerator, SAM2Base, SAM2ImagePredictor
+from sola_model.sam2_models import (
+    MaskData,
+    SAM2AutomaticMaskGenerator,
+    SAM2Base,
+    SAM2ImagePredictor,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +55,8 @@ def grid_prompts(model: SAM2Base, video: EncodedVideo, settings: GridPrompts) ->
     Source: `sam2.automatic_mask_generator.SAM2AutomaticMaskGenerator`, on features that are
     already there; then the release's part filter.
     """
-    generator = SAM2AutomaticMaskGenerator(
+    on_cpu = model.device.type == "cpu"
+    generator = (_SmallLogits if on_cpu else SAM2AutomaticMaskGenerator)(
         model,
         points_per_side=settings.points_per_side,
         pred_iou_thresh=settings.predicted_iou,
@@ -78,6 +85,52 @@ def grid_prompts(model: SAM2Base, video: EncodedVideo, settings: GridPrompts) ->
         ]
         prompts += without_parts(masks, settings.part_overlap)
     return prompts
+
+
+class _SmallLogits(SAM2AutomaticMaskGenerator):
+    """The official generator, but what it asks of each mask is found without enlarging it.
+
+    Hundreds of masks at the video's size cost far more than a small model on the CPU.
+    """
+
+    def __init__(self, model: SAM2Base, **settings) -> None:
+        super().__init__(model, **settings)
+        self.predictor._transforms.postprocess_masks = lambda logits, _: logits.float()
+
+    def _process_batch(self, points, im_size, crop_box, orig_size, normalize=False) -> MaskData:
+        points_B2 = torch.as_tensor(points, dtype=torch.float32)
+        inputs_B2 = self.predictor._transforms.transform_coords(
+            points_B2, normalize=normalize, orig_hw=im_size
+        )
+        logits_BMHW, iou_BM, _ = self.predictor._predict(
+            inputs_B2[:, None], torch.ones(len(points), 1, dtype=torch.int), return_logits=True
+        )
+        points_N2 = points_B2.repeat_interleave(iou_BM.shape[1], dim=0)
+        found = MaskData(
+            logits=logits_BMHW.flatten(0, 1), iou_preds=iou_BM.flatten(), points=points_N2
+        )
+        if self.pred_iou_thresh > 0:
+            found.filter(found["iou_preds"] > self.pred_iou_thresh)
+        surely, maybe = (
+            torch.tensor([enlarged_runs(each, im_size, at)[1::2].sum() for each in found["logits"]])
+            for at in (self.stability_score_offset, -self.stability_score_offset)
+        )
+        found["stability_score"] = surely / maybe
+        if self.stability_score_thresh > 0:
+            found.filter(found["stability_score"] >= self.stability_score_thresh)
+        found["rles"] = [
+            {"size": list(im_size), "counts": enlarged_runs(each, im_size)}
+            for each in found["logits"]
+        ]
+        found["boxes"] = torch.tensor([_box(rle) for rle in found["rles"]]).reshape(-1, 4)
+        del found["logits"]
+        return found
+
+
+def _box(rle: dict) -> list[int]:
+    """x0, y0, x1, y1 of a mask's outermost pixels; zeros if it is empty."""
+    x, y, width, height = coco.toBbox(coco.frPyObjects(rle, *rle["size"])).astype(int).tolist()
+    return [x, y, x + max(width - 1, 0), y + max(height - 1, 0)]
 
 
 def without_parts(prompts: list[PromptMask], part_overlap: float) -> list[PromptMask]:

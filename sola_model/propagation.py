@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sola_model.encoding import EncodedVideo, frame_arguments
 from sola_model.engine import AUTOMATIC, Background, Engine, ObjectBatches, precision
-from sola_model.masks import encode_masks
+from sola_model.masks import encode_enlarged
 from sola_model.sam2_models import SAM2Base
 
 # Relative time of long videos: the prompt frame lies far from both ends, which are never met.
@@ -240,15 +240,13 @@ class _Propagation:
     def _run(self, cohort: _Cohort, time: int, frames: list[Frame], step) -> None:
         """Do a step in batches, remember it, and write its masks and tokens."""
 
-        def with_masks(part: slice):
-            memory, logits_B1HW = step(part)
-            return memory, _video_masks([video.size for video, _ in frames[part]], logits_B1HW)
-
-        outputs = self.batches.run(with_masks, len(frames))
+        outputs = self.batches.run(step, len(frames))
         cohort.memories[time] = _Memory.join([memory for memory, _ in outputs])
-        masks = [mask_HW for _, masks in outputs for mask_HW in masks]
-        where = [(self.results[i], t) for i, (_, t) in zip(cohort.objects, frames, strict=False)]
-        self.writer.call(_write, where, masks, cohort.memories[time].pointers_BD)
+        logits = [logits_HW for _, logits_B1HW in outputs for logits_HW in logits_B1HW[:, 0]]
+        where = [
+            (self.results[i], *frame) for i, frame in zip(cohort.objects, frames, strict=False)
+        ]
+        self.writer.call(_write, where, logits, cohort.memories[time].pointers_BD)
 
     def _seen_by(self, cohort: _Cohort, part: slice) -> dict:
         """The memories of some objects as `SAM2Base.track_step` takes them."""
@@ -285,21 +283,14 @@ def _announce(frames: list[Frame]) -> None:
         video.announce(times)
 
 
-def _video_masks(sizes: list[tuple[int, int]], logits_B1HW: Tensor) -> list[Tensor]:
-    """A boolean mask at the video's size for each object."""
-    masks: dict[int, Tensor] = {}
-    for size in set(sizes):
-        rows = [b for b, other in enumerate(sizes) if other == size]
-        scaled = F.interpolate(logits_B1HW[rows], size, mode="bilinear", align_corners=False)
-        masks.update(zip(rows, scaled[:, 0] > 0, strict=True))
-    return [masks[b] for b in range(len(sizes))]
-
-
-def _write(where: list[tuple[Propagated, int]], masks: list[Tensor], pointers_BD: Tensor) -> None:
+@torch.inference_mode()
+def _write(
+    where: list[tuple[Propagated, EncodedVideo, int]], logits: list[Tensor], pointers_BD: Tensor
+) -> None:
     tokens_BD = pointers_BD.float().cpu().numpy()
-    for (result, t), mask_HW, token_D in zip(where, masks, tokens_BD, strict=True):
+    for (result, video, t), logits_HW, token_D in zip(where, logits, tokens_BD, strict=True):
         result.tokens_TD[t] = token_D
-        (result.masks[t],) = encode_masks(mask_HW[None])
+        result.masks[t] = encode_enlarged(logits_HW, video.size)
 
 
 def _model_input(rle: dict, model: SAM2Base) -> Tensor:

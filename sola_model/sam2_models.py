@@ -17,9 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.sam2_image_predictor import SAM2ImagePredictor
+from sam2.utils.amg import MaskData
 
 __all__ = [
     "DEMO_CHECKPOINT",
+    "MaskData",
     "SAM2AutomaticMaskGenerator",
     "SAM2Base",
     "SAM2ImagePredictor",

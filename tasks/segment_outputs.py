@@ -180,7 +180,9 @@ def _painted(clip: Clip) -> Iterator[np.ndarray]:
             scores_by_track.setdefault(n, []).append((e, clip.scores_E[e][n]))
     tags = {n: tag(size, scores) for n, scores in scores_by_track.items()}
     for t, frame_HW3 in enumerate(read_frames(clip.path, clip.frames)):
-        picture_HW3 = overlay(frame_HW3, clip.masks(t)).repeat(scale, 0).repeat(scale, 1)
+        picture_HW3 = overlay(frame_HW3, clip.masks(t))
+        if scale > 1:
+            picture_HW3 = picture_HW3.repeat(scale, 0).repeat(scale, 1)
         for n, tag_HW3 in tags.items():
             x, y, width, _ = (int(scale * side) for side in coco.toBbox(clip.tracks[n][t]))
             if width:

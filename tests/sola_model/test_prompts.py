@@ -1,5 +1,8 @@
 """Prompt masks from boxes, from ground truth, and the part filter of grid prompts."""
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,10 +11,19 @@ from pycocotools import mask as coco
 from sola_model.encoding import EncodedVideo
 from sola_model.engine import Engine
 from sola_model.masks import encode_masks
-from sola_model.prompts import Box, PromptMask, box_prompts, mask_prompts, without_parts
-from sola_model.recipes import BoxPrompts, GridPrompts
-from sola_model.sam2_models import SAM2ImagePredictor, load_sam2
+from sola_model.prompts import (
+    Box,
+    PromptMask,
+    box_prompts,
+    grid_prompts,
+    mask_prompts,
+    without_parts,
+)
+from sola_model.recipes import DEMO, BoxPrompts, GridPrompts
+from sola_model.sam2_models import SAM2AutomaticMaskGenerator, SAM2ImagePredictor, load_sam2
 from warehouse.demo_data import random_scene, render_frames
+
+SCENE = random_scene(np.random.default_rng(11), 8)
 
 
 def rle(mask_HW: np.ndarray) -> dict:
@@ -21,7 +33,7 @@ def rle(mask_HW: np.ndarray) -> dict:
 @pytest.fixture(scope="module")
 def clip():
     """An encoded clip of 8 frames and its objects' masks_NTHW."""
-    frames_THW3, masks_NTHW = render_frames(random_scene(np.random.default_rng(11), 8))
+    frames_THW3, masks_NTHW = render_frames(SCENE)
     return EncodedVideo(load_sam2("demo"), frames_THW3), masks_NTHW
 
 
@@ -34,6 +46,39 @@ def box_of(mask_HW: np.ndarray, frame_index: int, expression_id: str = "0") -> B
         score=0.5,
         expression_id=expression_id,
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "changes"),
+    [
+        ((112, 144), {}),
+        ((720, 1280), {}),
+        ((320, 180), {"stability": 0.0}),
+        ((112, 144), {"predicted_iou": 0.0, "box_nms": 1.0}),
+        ((112, 144), {"predicted_iou": 0.9999}),
+    ],
+)
+def test_grid_masks_are_the_official_generators(clip, size, changes):
+    """Exactly, on the same features; ours finds them without enlarging every candidate."""
+    frames_THW3 = [cv2.resize(f, size[::-1]) for f in render_frames(SCENE, range(1))[0]]
+    video = EncodedVideo(clip[0].model, frames_THW3)
+    settings = replace(DEMO.extraction.grid, part_overlap=2.0, **changes)
+    generator = SAM2AutomaticMaskGenerator(
+        video.model,
+        points_per_side=settings.points_per_side,
+        pred_iou_thresh=settings.predicted_iou,
+        stability_score_thresh=settings.stability,
+        box_nms_thresh=settings.box_nms,
+        output_mode="coco_rle",
+    )
+    generator.predictor.set_image = lambda _: video.install(generator.predictor, 0)
+    found = generator.generate(np.empty((*size, 3), np.uint8))
+    ours = grid_prompts(video.model, video, settings)
+    assert bool(found) == (settings.predicted_iou < 0.99)
+    assert [(p.rle, p.area, p.predicted_iou, p.stability) for p in ours] == [
+        (m["segmentation"], m["area"], m["predicted_iou"], m["stability_score"])
+        for m in sorted(found, key=lambda m: -m["area"])
+    ]
 
 
 def test_boxes_give_the_masks_of_their_objects(clip):
