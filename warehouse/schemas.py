@@ -23,7 +23,6 @@ def _schema(description: str, *fields: pa.Field) -> pa.Schema:
 
 
 STRINGS = pa.list_(pa.string())
-
 DATASET = _field("dataset", pa.string(), "data set, for example mevis")
 SPLIT = _field("split", pa.string(), "split of the data set, for example valid_u")
 VIDEO = _field("video_id", pa.string(), "video, unique within its split")
@@ -53,7 +52,6 @@ BOX = (
     _field("y1", pa.float32(), "bottom edge in pixels"),
     _field("score", pa.float32(), "the detector's confidence, in [0, 1]"),
 )
-
 
 PREDICTION = (
     _field("tracks_selected", pa.int32(), "number of tracks in the prediction; 0 of a baseline"),
@@ -231,13 +229,8 @@ TABLES: dict[str, pa.Schema] = {
         _field("epochs", pa.int32(), "epochs trained"),
         _field("best_epoch", pa.int32(), "epoch of the highest validation J&F, from 1"),
         _field("weights", pa.string(), "weights it is evaluated with, relative to the warehouse"),
-        _field(
-            "temperature",
-            pa.float64(),
-            "probability = sigmoid(logit / temperature + bias); null: no validation labels",
-            nullable=True,
-        ),
-        _field("bias", pa.float64(), "see temperature", nullable=True),
+        _field("temperature", pa.float64(), "of probabilities; null: it has none", nullable=True),
+        _field("bias", pa.float64(), "sigmoid(logit / temperature + bias)", nullable=True),
         _field("train_videos", pa.int32(), "number of videos trained on"),
         _field("train_expressions", pa.int32(), "number of expressions trained on"),
         _field("videos", STRINGS, "content of each video that it or its parents trained on"),
@@ -259,12 +252,7 @@ TABLES: dict[str, pa.Schema] = {
         TRACK,
         _field("score", pa.float32(), "alignment score after the sigmoid, in [0, 1]"),
         _field("selected", pa.bool_(), "true: the score exceeds the threshold tau"),
-        _field(
-            "probability",
-            pa.float32(),
-            "how likely the track is a positive pseudo-label; null: the run is not calibrated",
-            nullable=True,
-        ),
+        _field("probability", pa.float32(), "of a positive pseudo-label", nullable=True),
     ),
     "scores": _schema(
         "One row per run and expression: J, F and J&F beside the oracle and trivial selectors.",
