@@ -9,6 +9,8 @@ from tasks.report_page.paper import comparable
 from warehouse import Warehouse
 from warehouse.queries import load_query
 
+NAMES = {"jf": "J&F", "j": "J", "f": "F"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentTable:
@@ -86,7 +88,8 @@ def _table(rows: list[dict], pictures: list[Path]) -> ExperimentTable:
     several = len(places) > 1
     header = ["variant", *["on"] * several]
     for metric, unit in metrics:
-        header += [f"{metric} {unit}".strip(), *["paper"] * (metric in in_paper)]
+        shown = NAMES.get(metric, metric)
+        header += [f"{shown} {unit}".strip(), *["paper"] * (metric in in_paper)]
     lines: dict[tuple[str, ...], dict[str, dict]] = {}
     for row in rows:
         name = (row["variant"], *[row["measured_on"]] * several)
