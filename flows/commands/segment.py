@@ -75,4 +75,4 @@ def _summary(found: "Found") -> str:
     if found.candidates:
         best = f"the best of {found.candidates} tracks scores {found.best:.0%}"
         return f'"{found.sentence}": nothing found; {best}'
-    return f'"{found.sentence}": nothing found; there are no tracks at all in this video'
+    return f'"{found.sentence}": nothing found, SAM2 made no tracks; try another (--sam2)'
