@@ -148,6 +148,7 @@ def run_chunks(
                         del running[future]
                         ended(new)
                 except BrokenProcessPool as error:
+                    kill_workers()  # one may wait for ever for a lock that the dead one held
                     if queue is alone and running:
                         ended(_all_failed(running.popitem()[1], error))
                     alone += _one_by_one(running.values())

@@ -131,10 +131,10 @@ def train_together(
             }
             for _ in as_completed(list(futures.values())):
                 advance()
-        except BaseException:  # Ctrl-C, or cancelled: leave; the checkpoints stay
+            return [run_id or futures[n].result() for n, run_id in enumerate(run_ids)]
+        except BaseException:  # Ctrl-C, a failed run, a dead worker: leave; the checkpoints stay
             kill_workers()
             raise
-        return [run_id or futures[n].result() for n, run_id in enumerate(run_ids)]
 
 
 def splits_of(datasets: list[str], splits: str | list[str]) -> list[tuple[str, str]]:
