@@ -108,8 +108,9 @@ def test_means_spread_and_the_papers_numbers(run, capsys: pytest.CaptureFixture[
 def test_the_results_of_all_experiments_are_one_page(run, tmp_path: Path) -> None:
     run("table5a", seeds=2)
     rows = run("learning_curve")
-    command = ["experiment", "learning_curve", "--dataset", "demo", "--seeds", "1", "--set",
-               QUICK[0], "--warehouse", run.root, "--out", tmp_path, "--workers", "1"]  # fmt: skip
+    command = ["experiment", "learning_curve", "--dataset", "demo", "--root",
+               run.root.parent / "data", "--seeds", "1", "--set", QUICK[0], "--warehouse", run.root,
+               "--out", tmp_path, "--workers", "1"]  # fmt: skip
     result = CliRunner().invoke(app, [str(part) for part in command])
     assert result.exit_code == 0, result.output
     page = (tmp_path / "README.md").read_text()
