@@ -112,9 +112,9 @@ def train_together(
 ) -> list[str]:
     """Train several selectors, as many at once as there are GPUs, or CPU cores; their run ids.
 
-    `runs` are arguments of `tasks.train.train_run`. When one fails the others are trained first,
-    then its error is raised. Several at once compute with one CPU thread each: that changes the
-    order of sums, and so the last bits of the weights. Call it inside a flow.
+    `runs` are arguments of `tasks.train.train_run`. When one fails, those beside it are trained
+    first, then its error is raised. Several at once compute with one CPU thread each: that changes
+    the order of sums, and so the last bits of the weights. Call it inside a flow.
     """
     run_ids = [present_run(warehouse, **run) for run in runs]
     missing = [n for n, run_id in enumerate(run_ids) if run_id is None]
