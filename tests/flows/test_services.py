@@ -6,15 +6,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.waiting import wait_for
 from warehouse import Warehouse
 from warehouse.demo_data import write_dataset
 
 ROOT = Path(__file__).parents[2]
+ENDS = {"Completed", "Failed", "Crashed"}
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +57,12 @@ def services(environment: dict[str, str], command: str) -> str:
     return done.stdout
 
 
-def refresh(environment: dict[str, str], warehouse: Path, root: Path) -> int:
+def refresh(environment: dict[str, str], parameters: dict[str, object]) -> int:
     """Run the deployment as its users do, and wait for its end; gives the command's exit code."""
-    parameters = {
-        "warehouse": warehouse, "dataset": "demo", "root": root, "recipe": "demo", "workers": 1,
-    }  # fmt: skip
     given = [f"--param={name}={value}" for name, value in parameters.items()]
+    command = ["deployment", "run", "refresh/refresh", "--watch", *given]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "prefect",
-            "deployment",
-            "run",
-            "refresh/refresh",
-            "--watch",
-            *given,
-        ],
+        [sys.executable, "-m", "prefect", *command],
         env=environment,
         capture_output=True,
         text=True,
@@ -79,36 +72,67 @@ def refresh(environment: dict[str, str], warehouse: Path, root: Path) -> int:
     return done.returncode
 
 
+def refresh_on_schedule(environment: dict[str, str], parameters: dict[str, object]) -> None:
+    """Let a schedule start the deployment, a moment from now, and wait for its end."""
+    deployment = ask(environment, "deployments/name/refresh/refresh")["id"]
+    soon = datetime.now(UTC) + timedelta(seconds=3)
+    daily = {"interval": 24 * 3600, "anchor_date": soon.isoformat()}
+    schedules = [{"schedule": daily, "parameters": parameters}]
+    ask(environment, f"deployments/{deployment}/schedules", schedules)
+    wait_for(lambda: set(states(environment).get("refresh demo", [])) & ENDS, seconds=300)
+
+
+def ask(environment: dict[str, str], path: str, body: object = None) -> Any:
+    """What the server's API answers, to a GET, or to a POST of a body."""
+    data = None if body is None else json.dumps(body).encode()
+    url = f"{environment['PREFECT_API_URL']}/{path}"
+    return json.load(urlopen(Request(url, data, {"Content-Type": "application/json"})))
+
+
 def states(environment: dict[str, str]) -> dict[str, list[str | None]]:
     """Of each flow run, by its name: the names of its state, the older run's first."""
-    runs_of = f"{environment['PREFECT_API_URL']}/flow_runs/filter"
-    asked = Request(runs_of, b'{"sort": "START_TIME_ASC"}', {"Content-Type": "application/json"})
     named: dict[str, list[str | None]] = {}
-    for run in json.load(urlopen(asked)):
+    for run in ask(environment, "flow_runs/filter", {"sort": "START_TIME_ASC"}):
         named.setdefault(run["name"], []).append(run["state_name"])
     return named
 
 
 def test_refresh_does_what_is_new(environment: dict[str, str], tmp_path: Path) -> None:
-    write_dataset(tmp_path / "data", {"train": 2, "valid_u": 1}, seed=2, frames=5)
-    assert refresh(environment, tmp_path / "warehouse", tmp_path / "data") == 0
-    store = Warehouse(tmp_path / "warehouse")
-    before = store.current("precompute")
-    assert len(before) == 3
+    data, store = tmp_path / "data", Warehouse.create(tmp_path / "warehouse")
+    parameters: dict[str, object] = {
+        "warehouse": store.url,
+        "dataset": "demo",
+        "root": str(data),
+        "recipe": "demo",
+        "workers": 1,
+    }
+    write_dataset(data, {"train": 2, "valid_u": 1}, seed=2, frames=5)
+    refresh_on_schedule(environment, parameters)
+    first = store.current("precompute")
+    assert len(first) == 3
     assert len(store.current("train")) == len(store.current("evaluate")) == 1
 
-    write_dataset(tmp_path / "more", {"train": 4, "valid_u": 1}, seed=2, frames=5)
-    broken = sorted((tmp_path / "more/train/JPEGImages").iterdir())[-1]
-    (broken / "00003.jpg").write_bytes(b"no picture")
-    assert refresh(environment, tmp_path / "warehouse", tmp_path / "more") != 0
-    after = Warehouse(tmp_path / "warehouse").current("precompute")
-    assert {key: after[key] for key in before} == before  # nothing was extracted again
-    assert len(after) == 4
+    data = tmp_path / "more"
+    write_dataset(data, {"train": 3, "valid_u": 1}, seed=2, frames=5)
+    assert refresh(environment, parameters | {"root": data}) == 0
+    second = store.current("precompute")
+    assert len(second) == 4
+    assert {key: second[key] for key in first} == first  # nothing was extracted again
     assert len(store.current("train")) == 2
+
+    data = tmp_path / "broken"
+    write_dataset(data, {"train": 5, "valid_u": 1}, seed=2, frames=5)
+    broken = sorted((data / "train/JPEGImages").iterdir())[-1]
+    (broken / "00003.jpg").write_bytes(b"no picture")
+    assert refresh(environment, parameters | {"root": data}) != 0
+    third = store.current("precompute")
+    assert len(third) == 5
+    assert {key: third[key] for key in second} == second
+    assert len(store.current("train")) == 3
     found = states(environment)
-    assert found["refresh demo"] == ["Completed", "Failed"]
-    assert found["precompute demo/train"] == ["Completed", "Completed with failures"]
-    assert found["evaluate demo/valid_u"] == ["Completed", "Completed"]
+    assert found["refresh demo"] == ["Completed", "Completed", "Failed"]
+    assert found["precompute demo/train"] == ["Completed"] * 2 + ["Completed with failures"]
+    assert found["evaluate demo/valid_u"] == ["Completed"] * 3
 
 
 def test_a_second_up_says_what_is_running(environment: dict[str, str]) -> None:
