@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import AutoProcessor, GroundingDinoConfig, GroundingDinoForObjectDetection
 
-from sola_model.detector import DEMO_DETECTOR, detect, load_detector
+from sola_model.detection.detector import DEMO_DETECTOR, detect, load_detector
 from sola_model.recipes import DetectorSettings
 from warehouse.demo_data import describe, random_scene, render_frames
 

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from sola_model.encoding import EncodedVideo, frame_arguments
-from sola_model.masks import encode_masks
-from sola_model.propagation import Request, propagate
-from sola_model.sam2_models import load_sam2
+from sola_model.extraction.encoding import EncodedVideo, frame_arguments
+from sola_model.extraction.propagation import Request, propagate
+from sola_model.extraction.sam2_models import load_sam2
+from sola_model.masks.rle import encode_masks
 from warehouse.demo_data import random_scene, render_frames
 
 MIB = 2**20

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as coco
 
 from benchmarks.plain_metrics import frame_overlaps, frame_scores
-from sola_model.metrics import boundary_accuracy, j_and_f, region_similarity, track_overlaps
+from sola_model.metrics.jf import boundary_accuracy, j_and_f, region_similarity, track_overlaps
 
 SIZES = ((480, 854), (540, 960), (1080, 1920))
 FRAMES, SAMPLE, ROUNDS = 80, 8, 5

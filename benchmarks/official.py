@@ -21,9 +21,9 @@ from PIL import Image
 from pycocotools import mask as coco
 from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 
-from sola_model.prompts import PromptMask
+from sola_model.extraction.prompts import PromptMask
+from sola_model.extraction.sam2_models import DEMO_CHECKPOINT, build_sam2, load_sam2
 from sola_model.recipes import GridPrompts
-from sola_model.sam2_models import DEMO_CHECKPOINT, build_sam2, load_sam2
 
 TINY = Path(sam2.__file__).parent / "configs" / "sam2.1" / "sam2.1_hiera_t.yaml"
 

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from benchmarks import official
 from benchmarks.tracks import Timer
-from sola_model.encoding import EncodedVideo
-from sola_model.masks import encode_masks
-from sola_model.metrics import j_and_f
-from sola_model.propagation import Request, propagate
-from sola_model.sam2_models import SAM2Base, load_sam2
+from sola_model.extraction.encoding import EncodedVideo
+from sola_model.extraction.propagation import Request, propagate
+from sola_model.extraction.sam2_models import SAM2Base, load_sam2
+from sola_model.masks.rle import encode_masks
+from sola_model.metrics.jf import j_and_f
 from warehouse.demo_data import random_scene, render_frames
 
 CLIPS, FRAMES = 10, 24

@@ -22,8 +22,8 @@ import torch
 
 from benchmarks.warehouse import rows
 from sola_model.recipes import DEMO, RELEASE, SelectorConfig
-from sola_model.search import TEXTS_AT_ONCE, reference_weights, text_logits
-from sola_model.selector import TrackSelector
+from sola_model.selector.network import TrackSelector
+from sola_model.selector.search import TEXTS_AT_ONCE, reference_weights, text_logits
 from tasks.search import REFERENCES, promising_videos, read_vectors, unmade_vectors, wanted_vectors
 from warehouse import Key, Warehouse
 from warehouse.commits import STAGES

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sola_model.search import reference_weights
+from sola_model.selector.search import reference_weights
 from tasks.evaluate import find_run
 from tasks.search import (
     promising_videos,

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from benchmarks.tracks import Timer
-from sola_model import prompts, propagation
-from sola_model.enlarged import enlarge
-from sola_model.masks import encode_masks
+from sola_model.extraction import prompts, propagation
+from sola_model.extraction.sam2_models import SAM2AutomaticMaskGenerator, SAM2Base, load_sam2
+from sola_model.extraction.tracks import VideoTracks, extract_tracks
+from sola_model.masks.enlarged import enlarge
+from sola_model.masks.rle import encode_masks
 from sola_model.recipes import DEMO
-from sola_model.sam2_models import SAM2AutomaticMaskGenerator, SAM2Base, load_sam2
-from sola_model.tracks import VideoTracks, extract_tracks
 from warehouse.demo_data import random_scene, render_frames
 
 CLIPS, FRAMES, SIZE = 3, 40, (1280, 720)

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from benchmarks.tracks import Timer
-from sola_model.encoding import EncodedVideo
-from sola_model.masks import encode_masks
-from sola_model.metrics import j_and_f_many
-from sola_model.prompts import Box, box_prompts, grid_prompts
+from sola_model.extraction.encoding import EncodedVideo
+from sola_model.extraction.prompts import Box, box_prompts, grid_prompts
+from sola_model.extraction.sam2_models import load_sam2
+from sola_model.extraction.tracks import VideoTracks, track_prompts
+from sola_model.masks.rle import encode_masks
+from sola_model.metrics.jf import j_and_f_many
 from sola_model.recipes import DEMO, BoxPrompts, Extraction
-from sola_model.sam2_models import load_sam2
-from sola_model.tracks import VideoTracks, track_prompts
 from warehouse.demo_data import random_scene, render_frames
 
 CLIPS, FRAMES, EXPRESSIONS, STRIDE = 5, 24, 14, 4

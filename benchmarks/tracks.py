@@ -23,12 +23,12 @@ import numpy as np
 import torch
 
 from benchmarks import official
-from sola_model.encoding import EncodedVideo
-from sola_model.masks import encode_masks
-from sola_model.prompts import grid_prompts, mask_prompts
-from sola_model.propagation import Request, propagate
+from sola_model.extraction.encoding import EncodedVideo
+from sola_model.extraction.prompts import grid_prompts, mask_prompts
+from sola_model.extraction.propagation import Request, propagate
+from sola_model.extraction.tracks import track_prompts
+from sola_model.masks.rle import encode_masks
 from sola_model.recipes import DEMO, Extraction, GridPrompts
-from sola_model.tracks import track_prompts
 from warehouse.demo_data import random_scene, render_frames
 
 DENSE = GridPrompts(points_per_side=8, stride=2)  # for two dozen tracks in a short clip

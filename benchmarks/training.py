@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from transformers import RobertaConfig, RobertaModel
 
 from benchmarks.training_warehouse import EXPRESSIONS, VIDEOS, write_videos
-from sola_model.batch_losses import batch_losses
-from sola_model.losses import total_loss
 from sola_model.recipes import RELEASE, Recipe
-from sola_model.selector import TrackSelector
-from sola_model.training_data import TrainingVideo, load_part
+from sola_model.selector.losses import total_loss
+from sola_model.selector.network import TrackSelector
+from sola_model.training.batch_losses import batch_losses
+from sola_model.training.data import TrainingVideo, load_part
 from tasks.training_set import training_set
 from tasks.worker import device
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:  # progress over videos needs no torch
-    from sola_model.training import Progress as TrainingProgress
+    from sola_model.training.loop import Progress as TrainingProgress
 
 PLAIN_LINE_EVERY_S = 30.0
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from sola_model.training import Progress
+from sola_model.training.loop import Progress
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sola_model.encoding import MEAN, STD
+from sola_model.extraction.encoding import MEAN, STD
 from warehouse.demo_data import random_scene, render_frames
 from warehouse.demo_data.scene import COLOURS, KINDS
 

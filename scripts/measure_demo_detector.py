@@ -11,7 +11,7 @@ import torch
 from demo_detection import VISIBLE, Sample, box, phrases
 from torchvision.ops import box_iou
 
-from sola_model.detector import Detection, Detector, detect, load_detector
+from sola_model.detection.detector import Detection, Detector, detect, load_detector
 from sola_model.recipes import DetectorSettings
 from warehouse.demo_data import Scene, describe, random_scene, render_frames
 from warehouse.demo_data.scene import COLOURS, HEIGHT, KINDS, WIDTH

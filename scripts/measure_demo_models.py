@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from pycocotools import mask as coco
 
-from sola_model.encoding import EncodedVideo
-from sola_model.metrics import track_overlaps
+from sola_model.extraction.encoding import EncodedVideo
+from sola_model.extraction.prompts import grid_prompts
+from sola_model.extraction.propagation import Request, propagate
+from sola_model.extraction.sam2_models import load_sam2
+from sola_model.metrics.jf import track_overlaps
 from sola_model.probe import read_out
-from sola_model.prompts import grid_prompts
-from sola_model.propagation import Request, propagate
 from sola_model.recipes import DEMO
-from sola_model.sam2_models import load_sam2
 from warehouse.demo_data import random_scene, render_frames
 
 SEED = 777  # apart from the training script's and the demo's

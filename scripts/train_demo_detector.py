@@ -43,8 +43,8 @@ from transformers import (
     SwinConfig,
 )
 
-from sola_model.detector import DEMO_DETECTOR
-from sola_model.grounding_dino import SharedBackbone
+from sola_model.detection.detector import DEMO_DETECTOR
+from sola_model.detection.grounding_dino import SharedBackbone
 from warehouse.demo_data import describe, random_scene
 from warehouse.demo_data.scene import HEIGHT, KINDS, WIDTH
 

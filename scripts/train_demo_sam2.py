@@ -32,7 +32,7 @@ from demo_clips import (
 )
 from torch import Tensor, nn
 
-from sola_model.sam2_models import DEMO_CHECKPOINT, SAM2Base, build_sam2
+from sola_model.extraction.sam2_models import DEMO_CHECKPOINT, SAM2Base, build_sam2
 from warehouse.demo_data.scene import COLOURS, KINDS
 
 PROCESSES = 2

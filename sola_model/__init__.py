@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sola_model.checkpoints import load_selector
-    from sola_model.inference import select
+    from sola_model.extraction.sam2_models import load_sam2
+    from sola_model.extraction.tracks import extract_tracks
     from sola_model.recipes import recipe_from
-    from sola_model.sam2_models import load_sam2
-    from sola_model.text import TextEncoder
-    from sola_model.tracks import extract_tracks
+    from sola_model.selector.checkpoints import load_selector
+    from sola_model.selector.inference import select
+    from sola_model.text.encoder import TextEncoder
 
 __all__ = [
     "TextEncoder",
@@ -24,12 +24,12 @@ __all__ = [
 ]
 
 _FROM = {
-    "TextEncoder": "text",
-    "extract_tracks": "tracks",
-    "load_sam2": "sam2_models",
-    "load_selector": "checkpoints",
+    "TextEncoder": "text.encoder",
+    "extract_tracks": "extraction.tracks",
+    "load_sam2": "extraction.sam2_models",
+    "load_selector": "selector.checkpoints",
     "recipe_from": "recipes",
-    "select": "inference",
+    "select": "selector.inference",
 }
 
 

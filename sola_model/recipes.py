@@ -225,12 +225,12 @@ class Recipe:
     sam2, text_encoder: checkpoint path, hub id, or "demo" for the embedded small models.
     detector: likewise, of the boxes that are prompts at inference; None: there are none.
     token_features: what a selector's token is: the object pointer (paper), or the pointer with
-        16 channels of geometry (`sola_model.geometry`), which `selector.token_dim` counts.
+        16 channels of geometry (`sola_model.masks.geometry`), which `selector.token_dim` counts.
     empty_frames: whether frames where track and object are both empty count in the mIoU, as 1
         (release), or are left out of it (paper).
     label_threshold: a track is positive when its mIoU with an object of the expression is above.
     background_in_training, background_in_inference: False leaves background tracks out (paper
-        Table A.2a; `sola_model.background` says which they are).
+        Table A.2a; `sola_model.selector.background` says which they are).
     tau: a track is selected when its score (sigmoid of the logit) is above.
     """
 

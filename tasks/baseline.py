@@ -11,12 +11,12 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sola_model.detector import detect, detector_identity
-from sola_model.encoding import EncodedVideo
-from sola_model.metrics import empty_rle
-from sola_model.prompts import Box, box_prompts
+from sola_model.detection.detector import detect, detector_identity
+from sola_model.extraction.encoding import EncodedVideo
+from sola_model.extraction.prompts import Box, box_prompts
+from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity
+from sola_model.metrics.jf import empty_rle
 from sola_model.recipes import BoxPrompts, Recipe
-from sola_model.sam2_models import SAM2Base, checkpoint_identity
 from tasks.detect import worker_detector
 from tasks.label import annotations
 from tasks.outcome import Outcome, publish_each

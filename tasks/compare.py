@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from sola_model.bootstrap import bootstrap_interval
+from sola_model.metrics.bootstrap import bootstrap_interval
 from warehouse import Warehouse, WarehouseError
 
 PAIRED = """

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sola_model.detector import Detector, detect, detector_identity, load_detector
+from sola_model.detection.detector import Detector, detect, detector_identity, load_detector
 from sola_model.recipes import Recipe
 from tasks.outcome import Outcome, publish_each
 from tasks.tables import read_expressions, read_video, rows

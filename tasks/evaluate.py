@@ -10,11 +10,11 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sola_model.calibration import Calibration, probabilities
-from sola_model.checkpoints import load_selector
-from sola_model.inference import alignment_scores
-from sola_model.selector import TrackSelector
-from sola_model.text_cache import CachedTextEncoder
+from sola_model.selector.calibration import Calibration, probabilities
+from sola_model.selector.checkpoints import load_selector
+from sola_model.selector.inference import alignment_scores
+from sola_model.selector.network import TrackSelector
+from sola_model.text.cache import CachedTextEncoder
 from tasks.label import annotations
 from tasks.outcome import Outcome, publish_each
 from tasks.scoring import score_tables

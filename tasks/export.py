@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco
 
-from sola_model.metrics import RLE, empty_rle
+from sola_model.metrics.jf import RLE, empty_rle
 from tasks.parallel import Progress, each_video
 from tasks.predictions import (
     EvaluatedVideo,

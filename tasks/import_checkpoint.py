@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
-from sola_model.checkpoints import import_checkpoint, save_selector
 from sola_model.recipes import Recipe
+from sola_model.selector.checkpoints import import_checkpoint, save_selector
 from warehouse import TABLES, Key, Warehouse, fingerprint
 
 

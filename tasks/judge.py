@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from sola_model.metrics import j_and_f
-from sola_model.runs import RunTrack, empty_track, pack, union
+from sola_model.masks.runs import RunTrack, empty_track, pack, union
+from sola_model.metrics.jf import j_and_f
 from tasks.scoring import VOID
 from tasks.tables import read_expressions, read_mask_tracks, read_objects, read_video
 from tasks.training_set import TrainingSet

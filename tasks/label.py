@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sola_model.metrics import track_overlaps
+from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import Recipe
 from tasks.outcome import Outcome, publish_each
 from tasks.tables import read_expressions, read_mask_tracks, read_objects, rows

@@ -22,7 +22,7 @@ from typing import Any
 from PIL import Image
 from pycocotools import mask as coco
 
-from sola_model.metrics import RLE
+from sola_model.metrics.jf import RLE
 from tasks.evaluate import find_run
 from tasks.parallel import Progress, each_video
 from tasks.predictions import EvaluatedVideo, evaluated_videos, read_predictions

@@ -8,11 +8,11 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sola_model.encoding import EncodedVideo
-from sola_model.prompts import box_prompts, grid_prompts, mask_prompts
+from sola_model.extraction.encoding import EncodedVideo
+from sola_model.extraction.prompts import box_prompts, grid_prompts, mask_prompts
+from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity, load_sam2
+from sola_model.extraction.tracks import VideoTracks, track_prompts
 from sola_model.recipes import Recipe
-from sola_model.sam2_models import SAM2Base, checkpoint_identity, load_sam2
-from sola_model.tracks import VideoTracks, track_prompts
 from tasks.label import annotations
 from tasks.outcome import Outcome, publish_each
 from tasks.tables import read_boxes, read_mask_tracks, read_objects, read_video, track_tables

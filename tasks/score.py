@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco
 
-from sola_model.metrics import (
+from sola_model.masks.runs import areas_of, pack, union
+from sola_model.metrics.jf import (
     RLE,
     Score,
     empty_rle,
@@ -18,8 +19,7 @@ from sola_model.metrics import (
     no_target_accuracy,
     target_accuracy,
 )
-from sola_model.protocols import PROTOCOLS, davis_semi_supervised, davis_unsupervised
-from sola_model.runs import areas_of, pack, union
+from sola_model.metrics.protocols import PROTOCOLS, davis_semi_supervised, davis_unsupervised
 from tasks.parallel import Progress, each_video
 from warehouse.annotations import VARIANTS, AnnotatedVideo, guess_protocol, read_annotations
 from warehouse.sources.base import VOID, Masks

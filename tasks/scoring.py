@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sola_model.metrics import j_and_f_many
-from sola_model.oracle import oracle_selection, video_cells
-from sola_model.runs import RLE, RunTrack, areas_of, empty_track, pack, union
-from sola_model.selection import THRESHOLDS, largest_track, random_track
+from sola_model.masks.runs import RLE, RunTrack, areas_of, empty_track, pack, union
+from sola_model.metrics.jf import j_and_f_many
+from sola_model.metrics.oracle import oracle_selection, video_cells
+from sola_model.selector.selection import THRESHOLDS, largest_track, random_track
 from tasks.tables import Expression, rows
 from warehouse import TABLES, Key
 from warehouse.sources import VOID

@@ -1,9 +1,9 @@
 """Language search over every mask track of the warehouse, with the selector of a run.
 
-Each track has a vector: its logits with some reference texts (`sola_model.search`). A query
-estimates all scores from the vectors, and computes those of the most promising videos exactly.
-Searched are the tracks that inference selects from: those of the grid. Tracks of boxes belong to
-the expression they were detected for, those of ground-truth masks to training.
+Each track has a vector: its logits with some reference texts (`sola_model.selector.search`). A
+query estimates all scores from the vectors, and computes those of the most promising videos
+exactly. Searched are the tracks that inference selects from: those of the grid. Tracks of boxes
+belong to the expression they were detected for, those of ground-truth masks to training.
 
 Axes: N mask tracks, T frames, D token channels, K reference texts, V videos.
 """
@@ -22,11 +22,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from torch import Tensor
 
-from sola_model.checkpoints import load_selector
-from sola_model.search import reference_weights, text_logits
-from sola_model.selector import TrackSelector
-from sola_model.text import TextEncoder
-from sola_model.text_cache import CachedTextEncoder
+from sola_model.selector.checkpoints import load_selector
+from sola_model.selector.network import TrackSelector
+from sola_model.selector.search import reference_weights, text_logits
+from sola_model.text.cache import CachedTextEncoder
+from sola_model.text.encoder import TextEncoder
 from tasks.outcome import Outcome, publish_each
 from tasks.tables import read_candidates, read_track_features, rows
 from tasks.worker import device

@@ -15,7 +15,7 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sola_model.detector import detector_identity
+from sola_model.detection.detector import detector_identity
 from sola_model.recipes import Recipe, recipe_from
 from tasks.evaluate import find_run, wanted_scores
 from tasks.tables import source_tables

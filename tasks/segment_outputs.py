@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco
 
-from sola_model.metrics import RLE
+from sola_model.metrics.jf import RLE
 from tasks.captions import band, font_size, put, tag
 from tasks.pictures import overlay
 from tasks.tables import read_expressions, read_mask_tracks, read_video, track_commits

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sola_model.protocols import merge_objects
+from sola_model.metrics.protocols import merge_objects
 from tasks.parallel import Progress, each_video
 from tasks.predictions import (
     EvaluatedVideo,

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sola_model.checkpoints import load_selector
-from sola_model.encoding import EncodedVideo
-from sola_model.inference import alignment_scores
-from sola_model.prompts import grid_prompts
+from sola_model.extraction.encoding import EncodedVideo
+from sola_model.extraction.prompts import grid_prompts
+from sola_model.extraction.sam2_models import load_sam2
+from sola_model.extraction.tracks import track_prompts
 from sola_model.recipes import Extraction
-from sola_model.sam2_models import load_sam2
-from sola_model.text_cache import CachedTextEncoder
-from sola_model.tracks import track_prompts
+from sola_model.selector.checkpoints import load_selector
+from sola_model.selector.inference import alignment_scores
+from sola_model.text.cache import CachedTextEncoder
 from tasks.evaluate import find_run
 from tasks.scoring import score_tables
 from tasks.tables import (

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sola_model.geometry import geometry
-from sola_model.metrics import RLE, empty_rle
-from sola_model.prompts import Box
-from sola_model.tracks import VideoTracks
+from sola_model.extraction.prompts import Box
+from sola_model.extraction.tracks import VideoTracks
+from sola_model.masks.geometry import geometry
+from sola_model.metrics.jf import RLE, empty_rle
 from warehouse import TABLES, Commit, Key, Warehouse, WarehouseError, fingerprint
 from warehouse.masks import mask_columns, rles_from_table
 from warehouse.sources.base import SourceVideo
@@ -185,9 +185,9 @@ def read_candidates(
 ) -> np.ndarray:
     """Which tracks each expression may select (E, N), by track id, as inference does it.
 
-    All grid tracks (the background, see sola_model/background.py) and those of the expression's
-    own boxes; never the tracks of ground-truth masks, which are for training only. `tracks` are
-    the commits that `track_commits` gives.
+    All grid tracks (the background, sola_model/selector/background.py) and those of the
+    expression's own boxes; never the tracks of ground-truth masks, which are for training
+    only. `tracks` are the commits that `track_commits` gives.
 
     Raises ValueError when without the background there are no tracks: the video has no boxes.
     """

@@ -11,11 +11,11 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sola_model.checkpoints import load_selector, save_selector
 from sola_model.recipes import Recipe, recipe_from
-from sola_model.text import text_encoder_identity
-from sola_model.training import EpochMetrics, Progress, train_selector
-from sola_model.validation import calibrate
+from sola_model.selector.checkpoints import load_selector, save_selector
+from sola_model.text.encoder import text_encoder_identity
+from sola_model.training.loop import EpochMetrics, Progress, train_selector
+from sola_model.training.validation import calibrate
 from tasks.evaluate import find_run
 from tasks.judge import SelectionJudge
 from tasks.label import wanted_labels

@@ -8,7 +8,7 @@ deleted at any time.
     tokens.f16   (tracks * frames, D) of all videos      labels.u1   (expressions * tracks)
     text.f16     (words, C) of all distinct texts        index.json  what lies where
 
-Axes as in `sola_model.training_data`.
+Axes as in `sola_model.training.data`.
 """
 
 import json
@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sola_model.background import training_foreground
 from sola_model.recipes import Recipe
-from sola_model.text import text_encoder_identity
-from sola_model.text_cache import CachedTextEncoder
-from sola_model.training_data import TrainingVideo
+from sola_model.selector.background import training_foreground
+from sola_model.text.cache import CachedTextEncoder
+from sola_model.text.encoder import text_encoder_identity
+from sola_model.training.data import TrainingVideo
 from tasks.tables import read_expressions, read_track_features
 from warehouse import Commit, Key, Warehouse, fingerprint
 

@@ -1,6 +1,7 @@
 """Imports run one way: flows -> tasks -> {sola_model, warehouse}."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,15 @@ ALLOWED = {
     "tasks": {"sola_model", "warehouse", "prefect"},
     "sola_model": set(),
     "warehouse": set(),
+}
+INSIDE = {
+    "masks": set(),
+    "metrics": {"masks"},
+    "text": set(),
+    "detection": set(),
+    "extraction": {"masks"},
+    "selector": {"extraction", "masks", "metrics"},
+    "training": {"selector"},
 }
 
 
@@ -25,6 +35,15 @@ def imported(file: Path) -> set[str]:
             assert node.level == 0, f"{file}: imports are absolute"
             names.add(node.module)
     return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("package", INSIDE)
+def test_the_method_has_layers(package):
+    """Inside `sola_model`: each folder imports only what is named for it, and top-level modules."""
+    for file in (ROOT / "sola_model" / package).rglob("*.py"):
+        names = re.findall(r"from sola_model\.(\w+)\.", file.read_text())
+        assert set(names) <= INSIDE[package] | {package}, file
+    assert {path.parent.name for path in (ROOT / "sola_model").glob("*/*.py")} == set(INSIDE)
 
 
 @pytest.mark.parametrize("package", OURS)

@@ -6,9 +6,9 @@ from dataclasses import asdict
 import pyarrow as pa
 import torch
 
-from sola_model.checkpoints import save_selector
 from sola_model.recipes import Recipe
-from sola_model.selector import TrackSelector
+from sola_model.selector.checkpoints import save_selector
+from sola_model.selector.network import TrackSelector
 from warehouse import TABLES, Key, Warehouse
 
 

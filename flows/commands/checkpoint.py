@@ -26,9 +26,9 @@ def import_checkpoint(
 
     Example: `sola import-checkpoint epoch_15.pth --recipe release`
     """
-    from sola_model.checkpoints import import_checkpoint as read
-    from sola_model.checkpoints import save_selector
     from sola_model.recipes import override, recipe_by_name
+    from sola_model.selector.checkpoints import import_checkpoint as read
+    from sola_model.selector.checkpoints import save_selector
     from tasks.import_checkpoint import import_run
 
     with explained():

@@ -7,7 +7,7 @@ full method; the check marks that say which is which are not in its text, so the
 from dataclasses import replace
 
 from flows.experiments.setup import Setup, Training, compare_variants, measured_scores
-from sola_model.geometry import CHANNELS
+from sola_model.masks.geometry import CHANNELS
 from tasks.experiments import Measured, has_box_tracks, share_weights
 from warehouse import WarehouseError
 

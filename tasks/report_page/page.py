@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sola_model.bootstrap import bootstrap_interval
+from sola_model.metrics.bootstrap import bootstrap_interval
 from tasks.evaluate import find_run
 from tasks.experiment_tables import ExperimentTable, experiment_tables
 from tasks.parallel import Progress, each_video

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sola_model.metrics import RLE
+from sola_model.metrics.jf import RLE
 from tasks.pictures import data_uri, overlay, shown_frames, strip
 from tasks.predictions import EvaluatedVideo, read_predictions
 from tasks.tables import read_candidates, read_objects, read_video

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.experiment import EXPERIMENTS, experiment
 from flows.experiments import analysis, robustness, transfer
-from sola_model.sam2_models import DEMO_CHECKPOINT
+from sola_model.extraction.sam2_models import DEMO_CHECKPOINT
 from tests.layouts import write_mevis
 from warehouse import Warehouse
 from warehouse.corruptions import CORRUPTIONS

@@ -11,7 +11,7 @@ from flows.progress import training_progress
 from flows.tensorboard import event_files
 from flows.train import splits_of
 from sola_model.recipes import override, recipe_by_name
-from sola_model.training import EpochMetrics, Progress
+from sola_model.training.loop import EpochMetrics, Progress
 
 AFTER_EPOCH = Progress(
     epoch=2,

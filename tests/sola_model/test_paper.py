@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sola_model.losses import alignment_loss, total_loss
 from sola_model.recipes import PAPER, LossConfig, SelectorConfig
-from sola_model.selector import TrackSelector
+from sola_model.selector.losses import alignment_loss, total_loss
+from sola_model.selector.network import TrackSelector
 
 SMALL = {"token_dim": 8, "text_dim": 16, "heads": 4, "negative_anchors": 3}
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from sola_model.detector import detect
-from sola_model.encoding import EncodedVideo
-from sola_model.metrics import empty_rle, j_and_f
-from sola_model.prompts import Box, box_prompts
+from sola_model.detection.detector import detect
+from sola_model.extraction.encoding import EncodedVideo
+from sola_model.extraction.prompts import Box, box_prompts
+from sola_model.metrics.jf import empty_rle, j_and_f
 from sola_model.recipes import DEMO, BoxPrompts, Recipe
-from sola_model.selection import merge
+from sola_model.selector.selection import merge
 from tasks.baseline import baseline_run, detector_videos, wanted_baseline
 from tasks.compare import compare_runs
 from tasks.detect import worker_detector

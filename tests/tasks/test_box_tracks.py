@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pycocotools import mask as coco
 
-from sola_model.metrics import track_overlaps
+from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import DEMO, BoxPrompts, Recipe
 from tasks.detect import import_boxes
 from tasks.ingest import ingest_split

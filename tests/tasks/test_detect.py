@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sola_model.detector import detect, load_detector, normal_caption
+from sola_model.detection.detector import detect, load_detector, normal_caption
 from sola_model.recipes import DEMO
 from tasks.detect import detect_videos, wanted_detections
 from tasks.ingest import ingest_split

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.progress import video_progress
-from sola_model.metrics import empty_rle, j_and_f
-from sola_model.runs import union
+from sola_model.masks.runs import union
+from sola_model.metrics.jf import empty_rle, j_and_f
 from tasks.score import SubmissionScores, score_submission
 from tests.layouts import (
     Clip,

@@ -5,12 +5,12 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
-from sola_model.inference import alignment_scores
-from sola_model.metrics import j_and_f
+from sola_model.metrics.jf import j_and_f
 from sola_model.recipes import SelectorConfig
-from sola_model.selection import THRESHOLDS, merge
-from sola_model.selector import TrackSelector
-from sola_model.text import TextEncoder
+from sola_model.selector.inference import alignment_scores
+from sola_model.selector.network import TrackSelector
+from sola_model.selector.selection import THRESHOLDS, merge
+from sola_model.text.encoder import TextEncoder
 from tasks.scoring import score_tables
 from tasks.tables import Expression
 from warehouse import Key

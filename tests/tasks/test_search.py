@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from sola_model.checkpoints import load_selector
-from sola_model.search import reference_weights, text_logits
-from sola_model.text_cache import CachedTextEncoder
+from sola_model.selector.checkpoints import load_selector
+from sola_model.selector.search import reference_weights, text_logits
+from sola_model.text.cache import CachedTextEncoder
 from tasks.evaluate import find_run
 from tasks.search import (
     embed_videos,

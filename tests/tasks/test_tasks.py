@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sola_model.checkpoints import load_selector
-from sola_model.metrics import j_and_f, track_overlaps
+from sola_model.metrics.jf import j_and_f, track_overlaps
 from sola_model.recipes import DEMO
-from sola_model.selection import merge
+from sola_model.selector.checkpoints import load_selector
+from sola_model.selector.selection import merge
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
 from tasks.import_checkpoint import import_run
 from tasks.ingest import ingest_split

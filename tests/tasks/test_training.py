@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sola_model.metrics import track_overlaps
+from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import DEMO, override
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
 from tasks.ingest import ingest_split

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from flows.printing import print_evaluation
-from sola_model.checkpoints import save_selector
 from sola_model.recipes import DEMO
-from sola_model.selector import TrackSelector
+from sola_model.selector.checkpoints import save_selector
+from sola_model.selector.network import TrackSelector
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
 from tasks.ingest import ingest_split
 from tasks.precompute import extract_videos, wanted_tracks

@@ -1,0 +1,1 @@
+"""Masks without arrays: COCO RLE, runs, enlarging, and what can be read off them."""

@@ -1,0 +1,1 @@
+"""The track selection module (paper, 3.5): network, losses, weights, inference, merging."""

@@ -1,0 +1,1 @@
+"""Expressions -> features of a frozen text encoder, kept on disk."""

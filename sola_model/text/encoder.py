@@ -1,0 +1,101 @@
+"""Frozen text encoder: expressions -> one feature vector per text token.
+
+Axes: W text tokens, C text channels.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+BATCH = 32
+DEMO_TEXT_ENCODER = Path(__file__).parents[1] / "demo" / "roberta"
+
+
+def text_encoder_identity(name_or_path: str) -> str:
+    """What names an encoder in fingerprints: the hash of a local folder's files, else its name."""
+    folder = DEMO_TEXT_ENCODER if name_or_path == "demo" else Path(name_or_path)
+    if not folder.is_dir():
+        return name_or_path
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+        digest.update(path.relative_to(folder).as_posix().encode() + content)
+    return digest.hexdigest()
+
+
+class TextEncoder:
+    """A pretrained `transformers` text model, used as it is.
+
+    The released selector reads `sentence-transformers/all-roberta-large-v1` (C = 1024), the paper
+    RoBERTa; any other encoder serves as well. `dim` is the number of channels C of its features.
+    """
+
+    def __init__(self, name_or_path: str, device: str = "cpu") -> None:
+        """Load from a hub name, a local folder or "demo", the embedded small RoBERTa.
+
+        Raises ValueError if it cannot be read.
+        """
+        from transformers import AutoModel, AutoTokenizer  # slow to import, needed only here
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # of weights read from disk; ours are over videos and epochs
+        source = str(DEMO_TEXT_ENCODER) if name_or_path == "demo" else name_or_path
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(source)
+            model = AutoModel.from_pretrained(source, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"Text encoder {name_or_path!r} cannot be loaded: {error}\nGive a hub name such as "
+                "'sentence-transformers/all-roberta-large-v1' (needs internet the first time) or "
+                "a folder written by save_pretrained that holds model and tokenizer."
+            ) from error
+        if model.config.is_encoder_decoder:
+            model = model.get_encoder()
+        self.device = device
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.dim: int = model.config.hidden_size
+        self.max_tokens = _max_tokens(self.tokenizer.model_max_length, model)
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        """Last hidden state (W, C) of each text, float32, on the CPU.
+
+        W counts all tokens of the text, special ones included; there is no padding.
+        Raises ValueError for an empty text and for one longer than the encoder takes.
+        """
+        for text in texts:
+            self._check(text)
+        features: list[Tensor] = []
+        for start in range(0, len(texts), BATCH):
+            batch = self.tokenizer(
+                list(texts[start : start + BATCH]), padding=True, return_tensors="pt"
+            ).to(self.device)
+            hidden_EWC = self.model(**batch).last_hidden_state.cpu()
+            real_EW = batch["attention_mask"].bool().cpu()
+            features += [
+                hidden_WC[real_W] for hidden_WC, real_W in zip(hidden_EWC, real_EW, strict=True)
+            ]
+        return features
+
+    def _check(self, text: str) -> None:
+        if not text.strip():
+            raise ValueError(f"The text {text!r} is empty: remove the expression or give it words.")
+        tokens = len(self.tokenizer(text)["input_ids"])
+        if tokens > self.max_tokens:
+            raise ValueError(
+                f"The text {text[:40]!r}... has {tokens} tokens, this encoder takes at most "
+                f"{self.max_tokens}: shorten the expression."
+            )
+
+
+def _max_tokens(tokenizer_limit: int, model: torch.nn.Module) -> int:
+    """Tokens the position table has room for; RoBERTa's starts after its padding index."""
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    if table is None:  # relative positions
+        return min(tokenizer_limit, getattr(model.config, "max_position_embeddings", 10**9))
+    reserved = 0 if table.padding_idx is None else table.padding_idx + 1
+    return min(tokenizer_limit, table.num_embeddings - reserved)

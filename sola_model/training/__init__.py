@@ -1,0 +1,1 @@
+"""Training a selector: data, schedules, a loop that resumes exactly, validation."""

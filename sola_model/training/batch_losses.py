@@ -1,0 +1,34 @@
+"""The loss of a batch of videos, for training and validation.
+
+Axes as in `sola_model.selector.batches`.
+"""
+
+import torch
+from torch import Tensor
+
+from sola_model.recipes import Recipe
+from sola_model.selector.batches import Batch
+from sola_model.selector.losses import Losses, total_loss
+from sola_model.selector.network import TrackSelector, mean_over_words
+
+
+def batch_losses(
+    selector: TrackSelector, batch: Batch, labels_EN: Tensor, recipe: Recipe
+) -> tuple[Losses, Tensor]:
+    """Losses (means over the batch's expressions) and logits_EN; all on one device."""
+    logits_EN, objects_ENC = selector.forward_batch(batch)
+    losses = total_loss(
+        logits_EN,
+        objects_ENC,
+        mean_over_words(batch.text_EWC, batch.words_EW),
+        selector.negative_token.weight,
+        labels_EN,
+        recipe.loss,
+        batch.tracks_EN,
+    )
+    return losses, logits_EN
+
+
+def as_row(losses: Losses) -> Tensor:
+    """Total, BCE and alignment loss on the CPU, without gradients."""
+    return torch.stack([losses.total, losses.bce, losses.alignment]).detach().cpu()
