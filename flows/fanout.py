@@ -69,7 +69,7 @@ def over_videos(
         workers = workers or default_workers()
         chunks = [
             {key: wanted[key] for key in keys}
-            for keys in balanced(_frame_counts(store, missing), workers)
+            for keys in balanced(video_work(store, missing), workers)
         ]
         outcomes = run_chunks(stage, task, store, chunks, settings, video_workers(workers), workers)
         show_outcomes(stage, store, outcomes)
@@ -202,12 +202,21 @@ def _failures(outcomes: Iterable[Outcome]) -> int:
     return sum(outcome.status == "failed" for outcome in outcomes)
 
 
-def _frame_counts(store: Warehouse, keys: Sequence[Key]) -> dict[Key, int]:
-    """How many frames each video has: what its work is about proportional to."""
+def video_work(store: Warehouse, keys: Sequence[Key]) -> dict[Key, int]:
+    """What the work on each video is about proportional to.
+
+    Its frames times its tracks, from an earlier extraction, too; while some video has none, its
+    frames.
+    """
     videos = [replace(key, run_id="") for key in keys]
-    ingested = store.current("ingest", set(videos))
-    commits = [ingested[video] for video in videos]
-    return dict(zip(keys, store.read("videos", commits)["frame_count"].to_pylist(), strict=True))
+    tracked = store.current("precompute", set(videos))
+    if tracked.keys() == set(videos):
+        work = [tracked[video].files["masks"].rows for video in videos]
+    else:
+        ingested = store.current("ingest", set(videos))
+        commits = [ingested[video] for video in videos]
+        work = store.read("videos", commits)["frame_count"].to_pylist()
+    return dict(zip(keys, work, strict=True))
 
 
 def balanced(work: Mapping[Key, int], workers: int) -> list[list[Key]]:

@@ -20,6 +20,8 @@ from tasks.outcome import Outcome, publish_each
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse
 
+FRAMES = 8
+
 
 @task
 def work(warehouse: str, wanted: dict[Key, str], settings: str) -> list[Outcome]:
@@ -52,11 +54,11 @@ def wait_for_the_others(store: Warehouse) -> None:
 
 
 def ingested(key: Key) -> dict[str, pa.Table]:
-    """The tables of an ingested video of 8 frames."""
+    """The tables of an ingested video of FRAMES frames."""
     video = asdict(key) | {
         "path": "",
-        "frames": [f"{t:05d}" for t in range(8)],
-        "frame_count": 8,
+        "frames": [f"{t:05d}" for t in range(FRAMES)],
+        "frame_count": FRAMES,
         "height": 90,
         "width": 120,
         "content_hash": "",

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 from prefect import flow, get_client
@@ -16,11 +18,12 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.fanout import Summary, balanced, ended, run_chunks
+from flows.fanout import Summary, balanced, ended, run_chunks, video_work
 from flows.runtime import prefect_api, video_workers
 from flows.server import private_server
 from tasks.outcome import Outcome
 from tests.waiting import wait_for
+from tests.warehouse.samples import stage_tables
 from warehouse import TABLES, Key, Warehouse
 
 HERE = Path(__file__).parent
@@ -50,6 +53,23 @@ def test_chunks_are_balanced_by_frames() -> None:
     assert max(len(chunk) for chunk in chunks[1:]) == 4
     many = balanced({Key(video_id=str(number)): 1 for number in range(1000)}, workers=1)
     assert {len(chunk) for chunk in many[:-1]} == {16}
+
+
+def test_work_is_frames_times_tracks_as_soon_as_there_are_tracks(tmp_path: Path) -> None:
+    from sample_flow import FRAMES, ingested
+
+    store = Warehouse.create(tmp_path / "warehouse")
+    keys = [Key("demo", "train", name) for name in "ab"]
+    scored = [replace(key, run_id="run") for key in keys]
+    for key in keys:
+        store.publish("ingest", key, "print", ingested(key))
+    assert video_work(store, scored) == dict.fromkeys(scored, FRAMES)
+    for tracks, key in enumerate(keys):
+        made = stage_tables("precompute", key)
+        masks = pa.concat_tables([made["masks"]] * FRAMES * tracks or [made["masks"].slice(1)])
+        store.publish("precompute", key, "print", made | {"masks": masks})
+        assert video_work(store, scored)[scored[0]] == (0 if tracks else FRAMES)
+    assert video_work(store, scored) == dict(zip(scored, [0, FRAMES], strict=True))
     assert balanced({}, workers=2) == []
 
 
