@@ -32,6 +32,7 @@ def environment(tmp_path_factory) -> Iterator[dict[str, str]]:
         "SOLA_SERVICES": str(folder),
         "SOLA_PORT": port,
         "CUDA_VISIBLE_DEVICES": "",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",  # sees our schedule in time
         "DO_NOT_TRACK": "1",
     }
     try:
@@ -75,7 +76,7 @@ def refresh(environment: dict[str, str], parameters: dict[str, object]) -> int:
 def refresh_on_schedule(environment: dict[str, str], parameters: dict[str, object]) -> None:
     """Let a schedule start the deployment, a moment from now, and wait for its end."""
     deployment = ask(environment, "deployments/name/refresh/refresh")["id"]
-    soon = datetime.now(UTC) + timedelta(seconds=3)
+    soon = datetime.now(UTC) + timedelta(seconds=10)
     daily = {"interval": 24 * 3600, "anchor_date": soon.isoformat()}
     schedules = [{"schedule": daily, "parameters": parameters}]
     ask(environment, f"deployments/{deployment}/schedules", schedules)
