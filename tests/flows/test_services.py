@@ -76,7 +76,7 @@ def refresh(environment: dict[str, str], parameters: dict[str, object]) -> int:
 def refresh_on_schedule(environment: dict[str, str], parameters: dict[str, object]) -> None:
     """Let a schedule start the deployment, a moment from now, and wait for its end."""
     deployment = ask(environment, "deployments/name/refresh/refresh")["id"]
-    soon = datetime.now(UTC) + timedelta(seconds=10)
+    soon = datetime.now(UTC) + timedelta(seconds=20)
     daily = {"interval": 24 * 3600, "anchor_date": soon.isoformat()}
     schedules = [{"schedule": daily, "parameters": parameters}]
     ask(environment, f"deployments/{deployment}/schedules", schedules)
