@@ -315,7 +315,7 @@ DEMO = Recipe(
         token_dim=80, text_dim=128, attention_dropout=0.0, convolution_dropout=0.05, whitening=1.0
     ),
     training=TrainingConfig(
-        epochs=10, learning_rate=3e-4, expressions_per_step=16, schedule="cosine"
+        epochs=20, learning_rate=3e-4, expressions_per_step=16, schedule="cosine"
     ),
 )
 
