@@ -203,10 +203,9 @@ def _failures(outcomes: Iterable[Outcome]) -> int:
 
 
 def video_work(store: Warehouse, keys: Sequence[Key]) -> dict[Key, int]:
-    """What the work on each video is about proportional to.
+    """The work on each video: its frames times its tracks, or those of an earlier extraction.
 
-    Its frames times its tracks, from an earlier extraction, too; while some video has none, its
-    frames.
+    While some video was never extracted, just its frames.
     """
     videos = [replace(key, run_id="") for key in keys]
     tracked = store.current("precompute", set(videos))

@@ -2,24 +2,9 @@
 
 import numpy as np
 import pytest
-from pycocotools import mask as coco
 
-from sola_model.metrics.jf import RLE
 from sola_model.selector.selection import largest_track, merge, random_track
-
-SIZE = (12, 24)
-
-
-def columns(first: int, last: int) -> RLE:
-    """Columns first..last-1 of the frame; nothing when they are equal."""
-    mask_HW = np.zeros(SIZE, np.uint8, order="F")
-    mask_HW[:, first:last] = 1
-    return coco.encode(mask_HW)
-
-
-EMPTY = columns(0, 0)
-LEFT, RIGHT, MIDDLE = columns(0, 6), columns(18, 24), columns(9, 12)
-BOTH = coco.merge([LEFT, RIGHT])
+from tests.sola_model.column_masks import BOTH, EMPTY, LEFT, MIDDLE, RIGHT, SIZE
 
 
 def test_merge_is_the_union_per_frame() -> None:

@@ -68,7 +68,7 @@ def test_stopped_before_the_first_checkpoint_of_an_epoch(tmp_path):
 def test_killed_at_random(tmp_path):
     recipe, cut = with_training(epochs=12), tmp_path / "cut.pt"
     whole = train_selector(VIDEOS, VALIDATION, recipe, tmp_path / "whole.pt")
-    # In a process of its own: this one has threads of torch, without which a fork would hang.
+    # In a process of its own: a fork of this one would wait for torch's threads for ever.
     killing = subprocess.run(
         [sys.executable, "-m", "tests.sola_model.training.test_resume", cut],
         cwd=ROOT,
