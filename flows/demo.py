@@ -1,5 +1,7 @@
 """The whole method on the embedded data and models, from scratch: what `make demo` runs."""
 
+import shutil
+
 from prefect import flow
 
 from flows.baseline import baseline
@@ -8,49 +10,34 @@ from flows.label import label
 from flows.precompute import precompute
 from flows.train import train
 from warehouse import Warehouse
-from warehouse.demo_data import write_dataset
+from warehouse.demo_data import SAMPLE_CLIP, write_dataset
 
 VIDEOS = {"train": 400, "valid_u": 48, "valid": 4}
 MORE_VIDEOS = VIDEOS | {"train": 2000}
-# Trained on all clips at once, the larger demo is slow to see motion; on a part it does so soon.
-FIRST_VIDEOS = 900
-THEN = (
-    "training.epochs=16",
-    "selector.attention_dropout=0.05",
-    "selector.convolution_dropout=0.1",
-)
 
 
 @flow
-def demo(warehouse: str, videos: dict[str, int] = VIDEOS, workers: int | None = None) -> str:
-    """Data set -> tracks and tokens -> pseudo-labels -> selector -> J&F; returns the run id."""
-    _prepare(warehouse, videos, workers)
-    run_id = train(warehouse, "demo", "train", "valid_u", "demo")
-    _evaluate(warehouse, run_id, workers)
-    return run_id
-
-
-@flow
-def demo_large(
+def demo(
     warehouse: str,
-    videos: dict[str, int] = MORE_VIDEOS,
-    first: int = FIRST_VIDEOS,
+    videos: dict[str, int] = VIDEOS,
+    recipe: str = "demo",
     workers: int | None = None,
 ) -> str:
-    """The demo with more clips: trained on the `first` of them, then on all of them."""
+    """Data set -> tracks and tokens -> pseudo-labels -> selector -> J&F; returns the run id."""
     _prepare(warehouse, videos, workers)
-    start = train(warehouse, "demo", "train", "valid_u", "demo-large", limit=first)
-    run_id = train(
-        warehouse, "demo", "train", "valid_u", changes=THEN, parent=start, everything=True
-    )
-    _evaluate(warehouse, run_id, workers)
+    run_id = train(warehouse, "demo", "train", "valid_u", recipe)
+    for split in ("valid_u", "valid"):
+        evaluate(warehouse, "demo", split, run_id, workers=workers)
+    baseline(warehouse, "demo", "valid_u", "demo", "demo", workers=workers)
     return run_id
 
 
 def _prepare(warehouse: str, videos: dict[str, int], workers: int | None) -> None:
     """Tracks, tokens and pseudo-labels. Recipes `demo` and `demo-large` share them."""
-    root = Warehouse.create(warehouse).work_folder() / "data-set"
+    folder = Warehouse.create(warehouse).work_folder()
+    root = folder / "data-set"
     write_dataset(root, videos)
+    shutil.copyfile(SAMPLE_CLIP, folder / SAMPLE_CLIP.name)  # for `sola segment`
     for split in videos:
         # Boxes of expressions prompt at inference alone (paper, section 3.3).
         detector = None if split == "train" else "demo"
@@ -59,9 +46,3 @@ def _prepare(warehouse: str, videos: dict[str, int], workers: int | None) -> Non
         )
     for split in ("train", "valid_u"):
         label(warehouse, "demo", split, recipe="demo", workers=workers)
-
-
-def _evaluate(warehouse: str, run_id: str, workers: int | None) -> None:
-    for split in ("valid_u", "valid"):
-        evaluate(warehouse, "demo", split, run_id, workers=workers)
-    baseline(warehouse, "demo", "valid_u", "demo", "demo", workers=workers)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from drawn_clips import drawn_clip
 from torch import Tensor
 
 from sola_model.extraction.encoding import MEAN, STD
@@ -18,35 +19,48 @@ VISIBLE = 12  # pixels of the model's image from which an object counts as visib
 
 
 def clips(
-    rng: np.random.Generator, count: int, frames: int
+    rng: np.random.Generator, count: int, frames: int, drawn: float = 0.5
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Random clips: images_GT3HW (normalised) and, per clip, masks_NTHW (float, 0 or 1) and
-    looks_N2 (indices of colour and kind)."""
+    looks_N2 (indices of colour and kind, -1 for one without a name).
+
+    This share of the clips is drawn (`drawn_clips`), the others are the embedded data set's.
+    """
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     images, masks, looks = [], [], []
     for _ in range(count):
-        scene = random_scene(rng)
-        stride = int(rng.integers(1, 3)) if frames > 1 else 1
-        start = int(rng.integers(0, scene.frames - (frames - 1) * stride))
-        indices = range(start, start + (frames - 1) * stride + 1, stride)
-        if rng.random() < 0.5:
-            indices = indices[::-1]
-        frames_THW3, masks_NTHW = render_frames(scene, indices)
-        frames_THW3 = np.stack([cv2.resize(f, (IMAGE_SIZE, IMAGE_SIZE)) for f in frames_THW3])
+        if rng.random() < drawn:
+            frames_THW3, masks_NTHW, looks_N2 = drawn_clip(rng, frames, IMAGE_SIZE)
+        else:
+            frames_THW3, masks_NTHW, looks_N2 = embedded_clip(rng, frames)
         tensor = torch.from_numpy(frames_THW3).permute(0, 3, 1, 2).float() / 255
         images.append((tensor - mean) / std)
-        soft = F.interpolate(
-            torch.from_numpy(masks_NTHW).float(),
-            (IMAGE_SIZE, IMAGE_SIZE),
-            mode="bilinear",
-            align_corners=False,
-        )
-        masks.append((soft > 0.5).float())
-        colours, kinds = list(COLOURS), list(KINDS)
-        looks.append(
-            torch.tensor([[colours.index(s.colour), kinds.index(s.kind)] for s in scene.shapes])
-        )
+        masks.append(torch.from_numpy(masks_NTHW).float())
+        looks.append(torch.from_numpy(looks_N2))
     return torch.stack(images), masks, looks
+
+
+def embedded_clip(
+    rng: np.random.Generator, frames: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames of a random scene of the embedded data set, as `drawn_clip` gives its own."""
+    scene = random_scene(rng)
+    stride = int(rng.integers(1, 3)) if frames > 1 else 1
+    start = int(rng.integers(0, scene.frames - (frames - 1) * stride))
+    indices = range(start, start + (frames - 1) * stride + 1, stride)
+    if rng.random() < 0.5:
+        indices = indices[::-1]
+    frames_THW3, masks_NTHW = render_frames(scene, indices)
+    frames_THW3 = np.stack([cv2.resize(f, (IMAGE_SIZE, IMAGE_SIZE)) for f in frames_THW3])
+    soft_NTHW = F.interpolate(
+        torch.from_numpy(masks_NTHW).float(),
+        (IMAGE_SIZE, IMAGE_SIZE),
+        mode="bilinear",
+        align_corners=False,
+    )
+    colours = list(COLOURS)
+    looks_N2 = np.array([[colours.index(s.colour), KINDS.index(s.kind)] for s in scene.shapes])
+    return frames_THW3, (soft_NTHW > 0.5).numpy(), looks_N2
 
 
 def geometry(masks_BHW: Tensor) -> Tensor:

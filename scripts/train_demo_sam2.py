@@ -132,9 +132,15 @@ def dense_look_loss(
     return total
 
 
-def image_step(model: SAM2Base, heads: AuxiliaryHeads, rng: np.random.Generator) -> Tensor:
+def image_step(
+    model: SAM2Base,
+    heads: AuxiliaryHeads,
+    rng: np.random.Generator,
+    count: int = 10,
+    drawn: float = 0.5,
+) -> Tensor:
     """Stage 1: segment objects of single images from a point or a box."""
-    images_GT3HW, clip_masks, _ = clips(rng, count=10, frames=1)
+    images_GT3HW, clip_masks, _ = clips(rng, count, frames=1, drawn=drawn)
     masks = [m[:, 0] for m in clip_masks]
     out, levels = encode(model, images_GT3HW[:, 0])
     owner, targets, coords, labels, is_object = [], [], [], [], []
@@ -258,9 +264,13 @@ def _pointer_loss(
 
 
 def _look_loss(logits_BL: Tensor, look_B2: Tensor) -> Tensor:
-    """Cross-entropy of colour and of kind, whose logits lie side by side."""
-    colour, kind = logits_BL.split([len(COLOURS), len(KINDS)], dim=1)
-    return F.cross_entropy(colour, look_B2[:, 0]) + F.cross_entropy(kind, look_B2[:, 1])
+    """Cross-entropy of colour and of kind, whose logits lie side by side; -1 does not count."""
+    total = torch.zeros(())
+    parts = logits_BL.split([len(COLOURS), len(KINDS)], dim=1)
+    for part_BK, index_B in zip(parts, look_B2.T, strict=True):
+        if (named := index_B >= 0).any():
+            total = total + F.cross_entropy(part_BK[named], index_B[named])
+    return total
 
 
 def _reset_pointer_projection(model: SAM2Base) -> None:
@@ -294,19 +304,23 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
                             rank=rank, world_size=PROCESSES)  # fmt: skip
     torch.manual_seed(0)
     model = build_sam2(DEMO_CHECKPOINT.with_suffix(".yaml"))
+    if arguments.start:
+        weights = torch.load(arguments.start, weights_only=True)["model"]
+        model.load_state_dict({name: value.float() for name, value in weights.items()})
     heads = AuxiliaryHeads()
     rng = np.random.default_rng([rank, 0])
     state_file = arguments.out.with_suffix(".training")
     resume = torch.load(state_file, weights_only=False) if state_file.exists() else None
     stages = [
-        ("images", arguments.image_steps, 1e-3, 1.0),
+        ("images", arguments.image_steps, 4e-4 if arguments.start else 1e-3, 1.0),
         ("clips", arguments.clip_steps, 4e-4, 2.5),
         ("looks", arguments.look_steps, 4e-4, 2.5),
+        ("mixed", arguments.mixed_steps, 6e-4, 1.5),
     ]
     for number, (stage, steps, rate, memory) in enumerate(stages):
         if resume and resume["stage"] > number:
             continue
-        if stage == "clips":
+        if stage == "clips" and not arguments.start:
             _reset_pointer_projection(model)
         optimizer = _optimizer(model, heads, rate, memory)
         peak = [group["lr"] for group in optimizer.param_groups]
@@ -331,7 +345,9 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
                 loss = image_step(model, heads, rng)
             else:
                 frames = 4 if stage == "clips" and step < 0.35 * steps else 8
-                loss = clip_step(model, heads, rng, frames, with_looks=stage == "looks")
+                loss = clip_step(model, heads, rng, frames, with_looks=stage != "clips")
+            if stage == "mixed":
+                loss = loss + 3 * image_step(model, heads, rng, count=20, drawn=0.75)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             _average_gradients(parameters)
@@ -363,9 +379,11 @@ def _export(path: Path, model: SAM2Base) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=DEMO_CHECKPOINT)
+    parser.add_argument("--start", type=Path, help="weights to go on from")
     parser.add_argument("--image-steps", type=int, default=1700)
     parser.add_argument("--clip-steps", type=int, default=1800)
     parser.add_argument("--look-steps", type=int, default=450)
+    parser.add_argument("--mixed-steps", type=int, default=900)
     options = parser.parse_args()
     options.rendezvous = options.out.with_suffix(".rendezvous").resolve()
     options.rendezvous.unlink(missing_ok=True)

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from scipy.special import logit
 
-from sola_model.selector.calibration import Calibration, probabilities
+from sola_model.selector.base import Selector
+from sola_model.selector.calibration import Calibration
 from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.inference import alignment_scores
-from sola_model.selector.network import TrackSelector
 from sola_model.text.cache import CachedTextEncoder
 from tasks.label import annotations
 from tasks.outcome import Outcome, publish_each
@@ -80,8 +81,7 @@ def evaluate_videos(warehouse: str, wanted: dict[Key, str], run: dict) -> list[O
     videos = [replace(key, run_id="") for key in wanted]
     ingested = store.current("ingest", videos)
     config = json.loads(run["config"])
-    temperature, bias = run["temperature"], run["bias"]
-    calibration = None if temperature is None else Calibration(temperature, bias)
+    calibration = calibration_of(run)
     tau, text_encoder = config["tau"], config["text_encoder"]
     selector_path = str(store.local_copy(run["weights"]))
 
@@ -117,8 +117,13 @@ def evaluate_videos(warehouse: str, wanted: dict[Key, str], run: dict) -> list[O
     return publish_each(store, "evaluate", wanted, tables)
 
 
+def calibration_of(run: dict) -> Calibration | None:
+    """What makes probabilities of the scores of a run, a row of `runs`."""
+    return None if run["temperature"] is None else Calibration(run["temperature"], run["bias"])
+
+
 @lru_cache(maxsize=1)
-def _selector(path: str, where: str) -> TrackSelector:
+def _selector(path: str, where: str) -> Selector:
     """One selector per worker process."""
     return load_selector(Path(path)).to(where)
 
@@ -146,5 +151,5 @@ def _predictions(
         "selected": score_K > tau,
     }
     if calibration is not None:
-        columns["probability"] = probabilities(score_K, calibration)
+        columns["probability"] = calibration.probability(logit(score_K.astype(np.float64)))
     return rows("predictions", key, columns)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sola_model.recipes import override, recipe_from
+from sola_model.recipes import recipe_from
+from sola_model.settings import override
 from tasks.evaluate import find_run
 from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
 

@@ -1,18 +1,18 @@
 """Language search over every mask track of the warehouse, with the selector of a run.
 
-Each track has a vector: its logits with some reference texts (`sola_model.selector.search`). A
-query estimates all scores from the vectors, and computes those of the most promising videos
-exactly. Searched are the tracks that inference selects from: those of the grid. Tracks of boxes
-belong to the expression they were detected for, those of ground-truth masks to training.
+Each track has a vector, whose product with a query is its score logit, or with the paper's module
+an estimate of it (`sola_model.selector.search`); then the most promising videos are scored exactly.
+Searched are the tracks that inference selects from: those of the grid. Tracks of boxes belong to
+the expression they were detected for, those of ground-truth masks to training.
 
-Axes: N mask tracks, T frames, D token channels, K reference texts, V videos.
+Axes: N mask tracks, T frames, D token channels, K channels of a vector, V videos.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -20,14 +20,17 @@ import numpy as np
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from scipy.special import expit
 from torch import Tensor
 
+from sola_model.selector.base import Selector
 from sola_model.selector.checkpoints import load_selector
-from sola_model.selector.network import TrackSelector
-from sola_model.selector.search import reference_weights, text_logits
+from sola_model.selector.search import is_exact, query_of, text_logits, track_vectors
 from sola_model.text.cache import CachedTextEncoder
 from sola_model.text.encoder import TextEncoder
+from tasks.evaluate import calibration_of
 from tasks.outcome import Outcome, publish_each
+from tasks.search_index import SearchIndex, search_index
 from tasks.tables import read_candidates, read_track_features, rows
 from tasks.worker import device
 from warehouse import Commit, Key, Warehouse, WarehouseError, fingerprint
@@ -39,15 +42,24 @@ LONGEST_REFERENCE = 200  # characters
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A track that was found; the score is exact, that of an expression without boxes."""
+    """A track that was found; the score is exact, that of an expression without boxes.
+
+    probability: calibrated, that the text means the track; None if the run has no calibration.
+    """
 
     dataset: str
     split: str
     video_id: str
     track_id: int
     score: float
+    probability: float | None
     visible_frames: int
     frame_count: int
+
+    @property
+    def confidence(self) -> float:
+        """What people see: the probability, or without one the score."""
+        return self.score if self.probability is None else self.probability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +80,11 @@ class Found:
 def reference_texts(store: Warehouse, run: dict) -> list[str]:
     """The run's reference texts: up to 256 expressions of the warehouse, chosen once.
 
-    While the warehouse has fewer, what is new joins them, and all vectors are made again.
+    While the warehouse has fewer, what is new joins them, and all vectors are made again. A
+    selector whose vectors need none has none.
     """
+    if is_exact(scorer_of(store, run).selector):
+        return []
     key = Key(run_id=run["run_id"])
     known: list[str] = []
     if current := store.current("search_references", [key]).get(key):
@@ -141,12 +156,12 @@ def embed_videos(
     run, texts = run_and_texts
     precomputed = store.current("precompute", [replace(key, run_id="") for key in wanted])
     scorer = scorer_of(store, run)
-    features = scorer.encode(texts)
+    references = scorer.encode(texts)
 
     def tables(key: Key) -> dict[str, pa.Table]:
-        commit = precomputed[replace(key, run_id="")]
-        tracks_N, logits_NK = scorer.logits(store, commit, features)
-        columns = {"track_id": tracks_N, "vector": list(logits_NK.astype(np.float16))}
+        tracks_N, tokens_NTD = scorer.tracks(store, precomputed[replace(key, run_id="")])
+        vectors = track_vectors(scorer.selector, tokens_NTD, references) if len(tracks_N) else ()
+        columns = {"track_id": tracks_N, "vector": [v.astype(np.float16) for v in vectors]}
         return {"search_vectors": rows("search_vectors", key, columns)}
 
     return publish_each(store, "search", wanted, tables)
@@ -179,47 +194,64 @@ def search(
     """The `top` tracks for a text among those of `wanted` with up-to-date vectors.
 
     `texts` are the reference texts. `exact`: of how many videos, the most promising first, scores
-    are computed exactly; at least `top`.
+    are computed by the selector where products are but estimates; at least `top`.
 
     Raises ValueError for a text that is empty, or longer than the run's encoder takes, and
     (WarehouseError) when there is no track at all.
     """
     scorer = scorer_of(store, run)
     (text_WC,) = scorer.encode([text])
-    current = store.current("search", list(wanted))
-    commits = [c for key, c in current.items() if wanted.get(key) == c.fingerprint]
-    video_N, vectors_NK = read_vectors(store, commits)
-    if not len(video_N):
+    commits = list(store.current("search", run_id=run["run_id"]).values())
+    index = search_index(store, run["run_id"], commits)
+    asked_V = np.array([wanted.get(commit.key) == commit.fingerprint for commit in commits], bool)
+    asked_N = asked_V[index.video_N]
+    if not asked_N.any():
         raise WarehouseError(f"{len(wanted)} videos have no track to search, see `sola status`.")
-    chosen = np.unique(video_N)
-    if texts:
-        estimates_N = vectors_NK @ reference_weights(scorer.encode(texts), text_WC)
-        chosen = promising_videos(video_N, estimates_N, max(exact, top))
-    keys = [replace(commits[v].key, run_id="") for v in chosen]
-    precomputed = store.current("precompute", keys)
-    scored = []
-    for key in keys:
-        tracks_N, logits_N1 = scorer.logits(store, precomputed[key], [text_WC])
-        scored += [(logit, key, n) for n, logit in zip(tracks_N, logits_N1[:, 0], strict=True)]
-    scored.sort(key=lambda each: -each[0])
+    videos = np.unique(index.video_N[asked_N])
+    if is_exact(scorer.selector):
+        logits_N = index.logits(query_of(scorer.selector, text_WC, ()))
+        scored = _best_products(index, np.where(asked_N, logits_N, -np.inf), top)
+    else:
+        if texts:
+            query = query_of(scorer.selector, text_WC, scorer.encode(texts))
+            estimates_N = np.where(asked_N, index.logits(query), -np.inf)
+            videos = promising_videos(index.video_N, estimates_N, max(exact, top))
+        scored = _selector_scores(store, scorer, [index.keys[v] for v in videos], text_WC)
     return Found(
         text=text,
         run_id=run["run_id"],
-        tracks=len(video_N),
-        videos=len(np.unique(video_N)),
-        scored=len(keys),
-        hits=tuple(_hits(store, scored[:top])),
+        tracks=int(asked_N.sum()),
+        videos=len(np.unique(index.video_N[asked_N])),
+        scored=len(videos),
+        hits=tuple(_hits(store, run, scored[:top])),
     )
 
 
-def read_vectors(store: Warehouse, commits: Sequence[Commit]) -> tuple[np.ndarray, np.ndarray]:
-    """The video of each track, by its place in `commits`, and the vectors (N, K), float32."""
-    table = store.read("search_vectors", commits)
-    counts = [commit.files["search_vectors"].rows for commit in commits]
-    video_N = np.repeat(np.arange(len(commits)), counts)
-    flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    width = len(flat) // max(len(video_N), 1)
-    return video_N, flat.reshape(len(video_N), width).astype(np.float32)
+Scored = tuple[float, Key, int]
+"""(score logit, video, track id)"""
+
+
+def _best_products(index: SearchIndex, logits_N: np.ndarray, top: int) -> list[Scored]:
+    """The tracks of the highest logits, highest first; never those of -inf."""
+    count = min(top, int(np.isfinite(logits_N).sum()))
+    best = np.argpartition(-logits_N, count - 1)[:count]
+    best = best[np.argsort(-logits_N[best], kind="stable")]
+    keys = [replace(index.keys[v], run_id="") for v in index.video_N[best]]
+    return list(zip(logits_N[best].tolist(), keys, index.track_N[best].tolist(), strict=True))
+
+
+def _selector_scores(
+    store: Warehouse, scorer: "Scorer", keys: Sequence[Key], text_WC: Tensor
+) -> list[Scored]:
+    """All tracks of these videos with the logits that the selector gives them, highest first."""
+    videos = [replace(key, run_id="") for key in keys]
+    precomputed = store.current("precompute", videos)
+    scored: list[Scored] = []
+    for key in videos:
+        tracks_N, tokens_NTD = scorer.tracks(store, precomputed[key])
+        logits_N1 = text_logits(scorer.selector, tokens_NTD, [text_WC])
+        scored += [(float(x), key, int(n)) for x, n in zip(logits_N1[:, 0], tracks_N, strict=True)]
+    return sorted(scored, key=lambda each: -each[0])
 
 
 def promising_videos(video_N: np.ndarray, estimates_N: np.ndarray, count: int) -> np.ndarray:
@@ -230,7 +262,8 @@ def promising_videos(video_N: np.ndarray, estimates_N: np.ndarray, count: int) -
     return first_V[np.isfinite(best_V[first_V])]
 
 
-def _hits(store: Warehouse, scored: Sequence[tuple[float, Key, int]]) -> list[Hit]:
+def _hits(store: Warehouse, run: dict, scored: Sequence[Scored]) -> list[Hit]:
+    calibration = calibration_of(run)
     keys = {key for _, key, _ in scored}
     ingested, precomputed = store.current("ingest", keys), store.current("precompute", keys)
     frames = {k: store.read("videos", [c])["frame_count"][0].as_py() for k, c in ingested.items()}
@@ -244,8 +277,9 @@ def _hits(store: Warehouse, scored: Sequence[tuple[float, Key, int]]) -> list[Hi
             dataset=key.dataset,
             split=key.split,
             video_id=key.video_id,
-            track_id=int(n),
-            score=float(1 / (1 + np.exp(-np.float64(logit)))),
+            track_id=n,
+            score=float(expit(logit)),
+            probability=calibration and float(calibration.probability(logit)),
             visible_frames=visible[key, n],
             frame_count=frames[key],
         )
@@ -260,20 +294,15 @@ def _hits(store: Warehouse, scored: Sequence[tuple[float, Key, int]]) -> list[Hi
 class Scorer:
     """A run's selector and text encoder, and what it reads of a track."""
 
-    selector: TrackSelector
+    selector: Selector
     encode: Callable[[Sequence[str]], list[Tensor]]
     token_features: str
 
-    def logits(
-        self, store: Warehouse, precomputed: Commit, texts: Sequence[Tensor]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of a video's grid tracks, and their logits with the texts, (N, texts)."""
+    def tracks(self, store: Warehouse, precomputed: Commit) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of a video's grid tracks, and what the selector reads of them (N, T, D)."""
         candidates_N = read_candidates(store, (precomputed,), [""])[0]
-        if not candidates_N.any():
-            return np.flatnonzero(candidates_N), np.empty((0, len(texts)), np.float32)
         features_NTD = read_track_features(store, precomputed, token_features=self.token_features)
-        logits = text_logits(self.selector, features_NTD[candidates_N], texts)
-        return np.flatnonzero(candidates_N), logits
+        return np.flatnonzero(candidates_N), features_NTD[candidates_N]
 
 
 def scorer_of(store: Warehouse, run: dict) -> Scorer:
@@ -292,4 +321,6 @@ def scorer_of(store: Warehouse, run: dict) -> Scorer:
 def _load(path: str, encoder: str, token_features: str, cache: str, where: str) -> Scorer:
     """One selector and text encoder per process; the encoder is loaded for texts that are new."""
     selector = load_selector(Path(path)).to(where)
-    return Scorer(selector, CachedTextEncoder(encoder, cache, where).encode, token_features)
+    cached = CachedTextEncoder(encoder, cache, where)
+    encode = partial(cached.encode, words=selector.config.reads_words)
+    return Scorer(selector, encode, token_features)

@@ -45,8 +45,8 @@ def write_page(store: Warehouse, found: Found, out: Path) -> None:
     Raises SubmissionError (ValueError) when the file cannot be written.
     """
     about = (
-        f"Run {found.run_id}; {found.tracks} tracks of {found.videos} videos, of which the "
-        f"{found.scored} most promising were scored exactly."
+        f"Run {found.run_id}; {found.tracks} tracks of {found.videos} videos, "
+        f"{found.scored} of which were scored exactly."
     )
     page = PAGE.format(
         title=escape(f"“{found.text}”"),
@@ -64,7 +64,7 @@ def _item(store: Warehouse, hit: Hit) -> str:
     except (FrameError, OSError) as error:
         picture = f"<p>no picture: {escape(str(error))}</p>"
     seen = f"visible in {hit.visible_frames} of {hit.frame_count} frames"
-    return f"<li>{100 * hit.score:.1f} %: {escape(name)}, {seen}{picture}</li>"
+    return f"<li>{100 * hit.confidence:.1f} %: {escape(name)}, {seen}{picture}</li>"
 
 
 def _strip(store: Warehouse, hit: Hit) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco
@@ -51,6 +51,18 @@ class Outputs:
             raise SubmissionError(f"{self.masks}: is a file; give a folder for the masks")
 
 
+class Score(NamedTuple):
+    """An alignment score, and the calibrated probability if the run has one."""
+
+    score: float
+    probability: float | None
+
+    @property
+    def confidence(self) -> float:
+        """What people see: the probability, or without one the score."""
+        return self.score if self.probability is None else self.probability
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clip:
     """A clip with the scores of a run.
@@ -64,7 +76,7 @@ class Clip:
     size: tuple[int, int]
     sentences: tuple[str, ...]
     tracks: Sequence[Sequence[RLE]]
-    scores_E: tuple[dict[int, float], ...]
+    scores_E: tuple[dict[int, Score], ...]
     selected_E: tuple[list[int], ...]
 
     def masks(self, t: int) -> dict[int, RLE]:
@@ -81,7 +93,7 @@ class Found:
     """What was found for a sentence in all clips.
 
     tracks, frames: how many are selected, in how many frames something of them is visible.
-    candidates: tracks that there were; best: the highest of their scores, 0 without any.
+    candidates: tracks that there were; best: the highest of their confidences, 0 without any.
     """
 
     sentence: str
@@ -97,10 +109,11 @@ def read_clip(store: Warehouse, key: Key, run_id: str) -> Clip:
     scored_key = replace(key, run_id=run_id)
     scored = store.current("evaluate", [scored_key])[scored_key]
     video, expressions = read_video(store, ingested), read_expressions(store, ingested)
-    scores: dict[str, dict[int, float]] = {e.expression_id: {} for e in expressions}
+    scores: dict[str, dict[int, Score]] = {e.expression_id: {} for e in expressions}
     selected: dict[str, list[int]] = {e.expression_id: [] for e in expressions}
     for row in store.read("predictions", [scored]).sort_by([("score", "descending")]).to_pylist():
-        scores[row["expression_id"]][row["track_id"]] = row["score"]
+        score = Score(row["score"], row["probability"])
+        scores[row["expression_id"]][row["track_id"]] = score
         if row["selected"]:
             selected[row["expression_id"]].append(row["track_id"])
     return Clip(
@@ -159,7 +172,7 @@ def _count(found: list[Found], clip: Clip) -> None:
     for each, scores, selected in zip(found, clip.scores_E, clip.selected_E, strict=True):
         each.tracks += len(selected)
         each.candidates += len(scores)
-        each.best = max(each.best, *scores.values(), 0.0)
+        each.best = max(each.best, *(score.confidence for score in scores.values()), 0.0)
         each.frames += sum(
             any(coco.area(clip.tracks[n][t]) for n in selected) for t in range(len(clip.frames))
         )
@@ -170,14 +183,14 @@ def _painted(clip: Clip) -> Iterator[np.ndarray]:
     scale = math.ceil(SHORT_SIDE / min(clip.size))
     size = font_size(scale * clip.size[0])
     verdicts = [
-        _verdict([scores[n] for n in selected])
+        _verdict([scores[n].confidence for n in selected])
         for scores, selected in zip(clip.scores_E, clip.selected_E, strict=True)
     ]
     below_HW3 = band(scale * clip.size[1], size, clip.sentences, verdicts)
     scores_by_track: dict[int, list[tuple[int, float]]] = {}
     for e, selected in enumerate(clip.selected_E):
         for n in selected:
-            scores_by_track.setdefault(n, []).append((e, clip.scores_E[e][n]))
+            scores_by_track.setdefault(n, []).append((e, clip.scores_E[e][n].confidence))
     tags = {n: tag(size, scores) for n, scores in scores_by_track.items()}
     for t, frame_HW3 in enumerate(read_frames(clip.path, clip.frames)):
         picture_HW3 = overlay(frame_HW3, clip.masks(t))
@@ -190,12 +203,12 @@ def _painted(clip: Clip) -> Iterator[np.ndarray]:
         yield np.concatenate([picture_HW3, below_HW3])
 
 
-def _verdict(scores: Sequence[float]) -> tuple[str, bool]:
-    """What the band says of the selected tracks with these scores, highest first."""
-    if not scores:
+def _verdict(confidences: Sequence[float]) -> tuple[str, bool]:
+    """What the band says of the selected tracks with these confidences, highest first."""
+    if not confidences:
         return "not found", False
-    best = f"{100 * scores[0]:.0f}%"
-    return (best if len(scores) == 1 else f"{len(scores)} tracks, best {best}"), True
+    best = f"{100 * confidences[0]:.0f}%"
+    return (best if len(confidences) == 1 else f"{len(confidences)} tracks, best {best}"), True
 
 
 def _write_masks(folder: Path, clip: Clip, t: int) -> None:
@@ -244,7 +257,7 @@ def _as_json(clip: Clip) -> dict[str, Any]:
             {
                 "expression": clip.sentences[e],
                 "tracks": [
-                    {"track_id": n, "score": score, "selected": n in clip.selected_E[e]}
+                    {"track_id": n, **score._asdict(), "selected": n in clip.selected_E[e]}
                     for n, score in scores.items()
                 ],
             }

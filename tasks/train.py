@@ -1,8 +1,9 @@
 """Train a selector on the object tokens and pseudo-labels of the warehouse."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from sola_model.recipes import Recipe, recipe_from
 from sola_model.selector.checkpoints import load_selector, save_selector
 from sola_model.text.encoder import text_encoder_identity
 from sola_model.training.loop import EpochMetrics, Progress, train_selector
-from sola_model.training.validation import calibrate
+from sola_model.training.validation import calibrate, choose_tau
 from tasks.evaluate import find_run
 from tasks.judge import SelectionJudge
 from tasks.label import wanted_labels
@@ -23,6 +24,7 @@ from tasks.training_set import training_set, video_contents
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
 
+FEWEST_TO_KEEP_FROM = 5  # videos; of fewer, all are trained on
 Split = tuple[str, str]
 """(data set, split)"""
 
@@ -52,43 +54,48 @@ def train_run(
     """
     store = Warehouse(warehouse)
     plan = _plan(store, training, validation, recipe, parent, everything, limit)
-    keys, held_out, before, run_id = plan.keys, plan.held_out, plan.before, plan.run_id
-    key = Key(run_id=run_id)
+    key = Key(run_id=plan.run_id)
     if not store.missing("train", {key: plan.identity}):
-        return run_id
-    weights = f"selectors/{run_id}/{recipe.training.final_weights}"
+        return plan.run_id
     work = store.work_folder()
     cache = work / "cache" / "training"
-    data = training_set(store, keys, recipe, cache, inference=False)
-    held_out_data = training_set(store, held_out, recipe, cache, inference=True)
+    data = training_set(store, plan.keys, recipe, cache, inference=False)
+    kept_out = training_set(store, plan.kept_out, recipe, cache, inference=True)
+    held_out = training_set(store, plan.held_out, recipe, cache, inference=True)
     trained = train_selector(
         data.videos,
-        held_out_data.videos,
+        held_out.videos,
         recipe,
-        checkpoint=work / "checkpoints" / f"{run_id}.pt",
-        start=load_selector(store.local_copy(before["weights"])) if before else None,
-        judge=SelectionJudge(store, held_out_data),
+        checkpoint=work / "checkpoints" / f"{plan.run_id}.pt",
+        start=load_selector(store.local_copy(plan.before["weights"])) if plan.before else None,
+        judge=SelectionJudge(store, held_out),
         on_progress=on_progress,
         device=device(),
     )
     final = trained.best if recipe.training.final_weights == "best" else trained.last
-    calibration = calibrate(final, held_out_data.videos, recipe, device())
+    chosen = recipe.tau
+    if chosen is None:
+        judge = SelectionJudge(store, kept_out)
+        chosen = choose_tau(final, kept_out.videos, recipe, judge, device())
+    fitted_on = kept_out if recipe.training.kept_out else held_out
+    calibration = calibrate(final, fitted_on.videos, recipe, device())
     with TemporaryDirectory() as folder:
         save_selector(trained.last.cpu(), Path(folder, "last"))
         save_selector(trained.best.cpu(), Path(folder, "best"))
-        checksums = store.put_folder(f"selectors/{run_id}", Path(folder))
+        checksums = store.put_folder(f"selectors/{plan.run_id}", Path(folder))
     run = {
-        "run_id": run_id,
+        "run_id": plan.run_id,
         "parent": parent,
         "dataset": "+".join(dict.fromkeys(dataset for dataset, _ in training)),
         "split": "+".join(dict.fromkeys(split for _, split in training)),
         "recipe": recipe.name,
-        "config": json.dumps(asdict(recipe)),
+        "config": json.dumps(asdict(replace(recipe, tau=chosen))),
         "seed": recipe.training.seed,
         "parameters": sum(p.numel() for p in trained.last.parameters() if p.requires_grad),
         "epochs": len(trained.metrics),
         "best_epoch": trained.best_epoch,
-        "weights": weights,
+        "weights": f"selectors/{plan.run_id}/{recipe.training.final_weights}",
+        "tau_videos": len(kept_out.videos) if recipe.tau is None else None,
         "temperature": calibration and calibration.temperature,
         "bias": calibration and calibration.bias,
         "train_videos": len(data.videos),
@@ -97,10 +104,10 @@ def train_run(
     }
     tables = {
         "runs": pa.Table.from_pylist([run], schema=TABLES["runs"]),
-        "training_metrics": _metric_rows(run_id, trained.metrics),
+        "training_metrics": _metric_rows(plan.run_id, trained.metrics),
     }
     store.publish("train", key, plan.identity, tables, checksums)
-    return run_id
+    return plan.run_id
 
 
 def present_run(warehouse: str, **run: Any) -> str | None:
@@ -114,11 +121,13 @@ def present_run(warehouse: str, **run: Any) -> str | None:
 class _Plan(NamedTuple):
     """What a run is trained and validated on.
 
-    before: the row of the parent. seen: contents of all videos that the run's weights know then.
-    identity: of everything the weights depend on.
+    before: the row of the parent. kept_out: training videos for tau and probabilities. seen:
+    contents of all videos that the run and its parents were given. identity: of everything the
+    weights depend on.
     """
 
     keys: list[Key]
+    kept_out: list[Key]
     held_out: list[Key]
     before: dict | None
     seen: set[str]
@@ -155,12 +164,25 @@ def _plan(
         parent=parent,
     )
     seen = known | {contents[key] for key in keys}
-    return _Plan(keys, held_out, before, seen, identity, f"{recipe.name}-{identity[:8]}")
+    run_id = f"{recipe.name}-{identity[:8]}"
+    kept = _kept_out(keys, recipe.training.kept_out)
+    rest = [key for key in keys if key not in kept]
+    return _Plan(rest, list(kept), held_out, before, seen, identity, run_id)
+
+
+def _kept_out(keys: Sequence[Key], share: float) -> dict[Key, None]:
+    """The share of the videos with the smallest hashes, at least one; none of fewer than five."""
+    if not share or len(keys) < FEWEST_TO_KEEP_FROM:
+        return {}
+    by_hash = sorted(keys, key=lambda key: hashlib.sha256(repr(key).encode()).digest())
+    return dict.fromkeys(by_hash[: max(1, round(share * len(keys)))])
 
 
 def run_recipe(warehouse: str, run_id: str) -> Recipe:
-    """The recipe that a run was trained with."""
-    return recipe_from(json.loads(find_run(Warehouse(warehouse), run_id)["config"]))
+    """The recipe that a run was trained with; its tau is None where it was chosen."""
+    run = find_run(Warehouse(warehouse), run_id)
+    recipe = recipe_from(json.loads(run["config"]))
+    return recipe if run["tau_videos"] is None else replace(recipe, tau=None)
 
 
 def run_metrics(warehouse: str, run_id: str) -> dict[str, float]:

@@ -72,6 +72,7 @@ def training_set(
         contents=video_contents(store, keys),
         token_features=recipe.token_features,
         text_encoder=text_encoder_identity(recipe.text_encoder),
+        words=recipe.selector.reads_words,
         inference=inference,
         background=inference or recipe.background_in_training,
         version=VERSION,
@@ -90,7 +91,8 @@ def _write(
     try:
         texts, videos, token_dim = _write_videos(store, keys, recipe, partial, inference)
         encoder = CachedTextEncoder(recipe.text_encoder, store.work_folder() / "cache" / "text")
-        words, text_dim = _write_texts(encoder, texts, partial / "text.f16")
+        path, with_words = partial / "text.f16", recipe.selector.reads_words
+        words, text_dim = _write_texts(encoder, texts, path, with_words)
         index = {"videos": videos, "words": words, "token_dim": token_dim, "text_dim": text_dim}
         (partial / "index.json").write_text(json.dumps(index))
         for file in partial.iterdir():
@@ -155,7 +157,9 @@ def _tracks(store: Warehouse, precomputed: Commit, inference: bool) -> list[int]
     return sorted(p["track_id"] for p in tracked if not (inference and p["source"] == "mask"))
 
 
-def _write_texts(encoder: CachedTextEncoder, texts: list[str], path: Path) -> tuple[list[int], int]:
+def _write_texts(
+    encoder: CachedTextEncoder, texts: list[str], path: Path, with_words: bool
+) -> tuple[list[int], int]:
     """The number of words of each text, and the width C."""
     if not texts:
         path.touch()
@@ -163,7 +167,8 @@ def _write_texts(encoder: CachedTextEncoder, texts: list[str], path: Path) -> tu
     words = []
     with path.open("wb") as file:
         for start in range(0, len(texts), TEXTS_AT_ONCE):
-            for text_WC in encoder.encode(texts[start : start + TEXTS_AT_ONCE]):
+            part = texts[start : start + TEXTS_AT_ONCE]
+            for text_WC in encoder.encode(part, words=with_words):
                 words.append(len(text_WC))
                 file.write(text_WC.numpy().astype(np.float16).tobytes())
     return words, text_WC.shape[1]

@@ -229,6 +229,7 @@ TABLES: dict[str, pa.Schema] = {
         _field("epochs", pa.int32(), "epochs trained"),
         _field("best_epoch", pa.int32(), "epoch of the highest validation J&F, from 1"),
         _field("weights", pa.string(), "weights it is evaluated with, relative to the warehouse"),
+        _field("tau_videos", pa.int32(), "kept out to choose tau; null: not chosen", nullable=True),
         _field("temperature", pa.float64(), "of probabilities; null: it has none", nullable=True),
         _field("bias", pa.float64(), "sigmoid(logit / temperature + bias)", nullable=True),
         _field("train_videos", pa.int32(), "number of videos trained on"),

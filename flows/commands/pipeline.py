@@ -30,13 +30,13 @@ def demo(
 
     Example: `sola demo`
     """
-    from flows.demo import demo as small
-    from flows.demo import demo_large as large
+    from flows.demo import MORE_VIDEOS, VIDEOS
+    from flows.demo import demo as flow
     from flows.printing import print_demo_report
 
+    videos, recipe = (MORE_VIDEOS, "demo-large") if size == "large" else (VIDEOS, "demo")
     with running():
-        flow = large if size == "large" else small
-        run_id = flow(str(warehouse), workers=workers)
+        run_id = flow(str(warehouse), videos, recipe, workers)
         print_demo_report(warehouse, run_id)
 
 

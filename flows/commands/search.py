@@ -79,6 +79,7 @@ def search(
 
 def _print(found: "Found", format: str) -> None:
     hits = [asdict(hit) for hit in found.hits]
+    shown = "score" if found.hits[0].probability is None else "probability"
     if format == "json":
         typer.echo(json.dumps(hits, indent=1))
         return
@@ -89,11 +90,11 @@ def _print(found: "Found", format: str) -> None:
         return
     names = [f"{hit['dataset']}/{hit['split']}/{hit['video_id']}" for hit in hits]
     width = max(map(len, [*names, "video"]))
-    typer.echo(f"{'score':>5}  {'video':{width}}  track  frames visible")
-    for name, hit in zip(names, hits, strict=True):
-        seen = f"{hit['visible_frames']} of {hit['frame_count']}"
-        typer.echo(f"{100 * hit['score']:5.1f}  {name:{width}}  {hit['track_id']:5}  {seen}")
+    typer.echo(f"{shown:>11}  {'video':{width}}  track  frames visible")
+    for name, hit in zip(names, found.hits, strict=True):
+        seen = f"{hit.visible_frames} of {hit.frame_count}"
+        typer.echo(f"{100 * hit.confidence:11.1f}  {name:{width}}  {hit.track_id:5}  {seen}")
     typer.echo(
-        f"score in percent; {found.tracks} tracks of {found.videos} videos, {found.scored} of them "
-        f"scored exactly, run {found.run_id}"
+        f"{shown} in percent; {found.tracks} tracks of {found.videos} videos, {found.scored} of "
+        f"them scored exactly, run {found.run_id}"
     )

@@ -70,9 +70,9 @@ def segment(
 
 def _summary(found: "Found") -> str:
     if found.tracks:
-        share = f"{found.tracks} track{'s' * (found.tracks > 1)}, best score {found.best:.0%}"
+        share = f"{found.tracks} track{'s' * (found.tracks > 1)}, the best {found.best:.0%} sure"
         return f'"{found.sentence}": {share}, visible in {found.frames} frames'
     if found.candidates:
-        best = f"the best of {found.candidates} tracks scores {found.best:.0%}"
+        best = f"the best of {found.candidates} tracks is {found.best:.0%} sure"
         return f'"{found.sentence}": nothing found; {best}'
     return f'"{found.sentence}": nothing found, SAM2 made no tracks; try another (--sam2)'

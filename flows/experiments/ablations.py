@@ -104,3 +104,20 @@ def alignment(setup: Setup) -> list[Measured]:
     return compare_variants(
         setup, {form: ([f"loss.alignment={form}"], None) for form in ("release", "paper")}
     )
+
+
+def streams(setup: Setup) -> list[Measured]:
+    """Looks, shape and motion in streams of their own, and two towers (not in the paper)."""
+    rows = compare_variants(
+        setup,
+        {
+            "one stream (release)": ([], None),
+            "separate streams": (["selector.separate_streams=true"], None),
+            "separate streams, no inter-object attention": (
+                ["selector.separate_streams=true", "selector.object_attention=false"],
+                None,
+            ),
+        },
+    )
+    two_tower = "demo" if setup.dataset == "demo" else "two-tower"
+    return rows + compare_variants(replace(setup, recipe=two_tower), {"two towers": ([], None)})

@@ -13,6 +13,8 @@ import numpy as np
 from sola_model.masks.runs import MaskTrack, RunTrack, pack, words_of
 
 CHANNELS = 16
+VISIBLE = 8  # the channel that is above 0 where the mask is not empty
+SHAPE = slice(11, 16)  # the channels that do not change when the mask moves or turns
 SPAN = 2  # frames to either side that a difference is taken over
 # Pointers have tens of channels of size about 1: so scaled, these weigh about as much together.
 SCALE = np.array([4, 4, 3, 3, 12, 12, 12, 12, 3, 6, 6, 8, 10, 5, 12, 8], np.float32)

@@ -6,8 +6,9 @@ K pairs of expression and track.
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
-from scipy.special import expit, logit
+from scipy.special import expit
 
 
 class Calibration(NamedTuple):
@@ -15,6 +16,10 @@ class Calibration(NamedTuple):
 
     temperature: float
     bias: float
+
+    def probability(self, logits: ArrayLike) -> np.ndarray:
+        """Calibrated probabilities of score logits, NaN where they are NaN."""
+        return expit(np.asarray(logits, np.float64) / self.temperature + self.bias)
 
 
 def fit_calibration(logits_K: np.ndarray, labels_K: np.ndarray) -> Calibration | None:
@@ -37,8 +42,3 @@ def fit_calibration(logits_K: np.ndarray, labels_K: np.ndarray) -> Calibration |
 
     slope, bias = minimize(log_loss, (1.0, 0.0), jac=True, method="BFGS").x
     return Calibration(float(1 / slope), float(bias)) if slope > 0 else None
-
-
-def probabilities(scores: np.ndarray, calibration: Calibration) -> np.ndarray:
-    """Calibrated probabilities of alignment scores in [0, 1], NaN where they are NaN."""
-    return expit(logit(scores) / calibration.temperature + calibration.bias)

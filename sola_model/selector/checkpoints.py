@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from sola_model.files import replacing
-from sola_model.recipes import Recipe, SelectorConfig
+from sola_model.recipes import Recipe, SelectorConfig, TwoTowerConfig
+from sola_model.selector.base import Selector
+from sola_model.selector.modules import new_selector
 from sola_model.selector.network import TrackSelector
+from sola_model.settings import from_dict
 
 WRAPPERS = ("model", "state_dict", "selector")  # keys that a file may hold its weights under
 
 
-def save_selector(selector: TrackSelector, directory: Path) -> None:
+def save_selector(selector: Selector, directory: Path) -> None:
     """Write selector.safetensors and selector.json into `directory` (created if missing)."""
     directory.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous().cpu() for name, value in selector.state_dict().items()}
@@ -29,15 +32,15 @@ def save_selector(selector: TrackSelector, directory: Path) -> None:
         file.write(json.dumps(asdict(selector.config), indent=2).encode())
 
 
-def load_selector(directory: str | Path) -> TrackSelector:
+def load_selector(directory: str | Path) -> Selector:
     """The selector saved in `directory`, on the CPU, in evaluation mode.
 
     Raises ValueError when the directory does not hold a selector.
     """
     directory = Path(directory)
     try:
-        config = SelectorConfig(**json.loads((directory / "selector.json").read_text()))
-        selector = TrackSelector(config)
+        sizes = json.loads((directory / "selector.json").read_text())
+        selector = new_selector(from_dict(sizes, SelectorConfig | TwoTowerConfig))
         weights = safetensors.torch.load_file(directory / "selector.safetensors")
         selector.load_state_dict(weights)
     except (OSError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
@@ -57,8 +60,13 @@ def import_checkpoint(path: str | Path, recipe: Recipe) -> TrackSelector:
     wrapped in a dictionary ("model", "state_dict") and its names may begin with "module.".
 
     Raises ValueError for a file that is no selector, for one with weights missing or left over,
-    and for a training checkpoint of another recipe.
+    for a training checkpoint of another recipe, and for a recipe of another module.
     """
+    if not isinstance(recipe.selector, SelectorConfig):
+        raise ValueError(
+            f"recipe {recipe.name!r} has a two-tower selector, released checkpoints are of the "
+            "paper's module: import them with recipe release or paper."
+        )
     weights = _read_weights(Path(path), recipe)
     config = replace(recipe.selector, **_sizes(Path(path), weights))
     with torch.device("meta"):

@@ -14,15 +14,15 @@ from sola_model.extraction.tracks import VideoTracks
 from sola_model.masks.geometry import geometry
 from sola_model.metrics.jf import RLE
 from sola_model.recipes import Recipe
+from sola_model.selector.base import Selector
 from sola_model.selector.batches import pad_texts
-from sola_model.selector.network import TrackSelector
 from sola_model.selector.selection import merge
 
 
 class Encoder(Protocol):
     """`TextEncoder` or `CachedTextEncoder`."""
 
-    def encode(self, texts: Sequence[str]) -> list[Tensor]: ...
+    def encode(self, texts: Sequence[str], *, words: bool = False) -> list[Tensor]: ...
 
 
 class Selected(NamedTuple):
@@ -36,7 +36,7 @@ class Selected(NamedTuple):
 
 
 def select(
-    selector: TrackSelector,
+    selector: Selector,
     encoder: Encoder,
     tracks: VideoTracks,
     texts: Sequence[str],
@@ -73,7 +73,7 @@ def track_features(tracks: VideoTracks, token_features: str) -> np.ndarray:
 
 @torch.inference_mode()
 def alignment_scores(
-    selector: TrackSelector,
+    selector: Selector,
     encoder: Encoder,
     tokens_NTD: np.ndarray,
     texts: Sequence[str],
@@ -81,15 +81,15 @@ def alignment_scores(
 ) -> np.ndarray:
     """The alignment score of every expression with its candidate tracks (E, N), in 0..1; else NaN.
 
-    A score depends on the tracks it is computed with (paper, section 3.5), so the expressions
-    with the same candidates run together, with these tracks alone.
+    A score of the paper's module depends on the tracks it is computed with (section 3.5), so the
+    expressions with the same candidates run together, with these tracks alone.
     """
     scores_EN = np.full((len(texts), len(tokens_NTD)), np.nan, np.float32)
     if not scores_EN.size:
         return scores_EN
     where = next(selector.parameters()).device
     tokens_NTD = torch.from_numpy(tokens_NTD)
-    text_EWC, mask_EW = pad_texts(encoder.encode(texts))
+    text_EWC, mask_EW = pad_texts(encoder.encode(texts, words=selector.config.reads_words))
     for candidates_N in np.unique(candidates_EN, axis=0):
         if candidates_N.any():
             members_E = (candidates_EN == candidates_N).all(axis=1)

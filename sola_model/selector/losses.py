@@ -76,7 +76,7 @@ def total_loss(
     logits_EN: Tensor,
     objects_ENC: Tensor,
     anchor_EC: Tensor,
-    negatives_AC: Tensor,
+    negatives_AC: Tensor | None,
     labels_EN: Tensor,
     config: LossConfig,
     tracks_EN: Tensor | None = None,
@@ -85,9 +85,9 @@ def total_loss(
 
     logits_EN and objects_ENC are what the selector returned; anchor_EC the mean text token of
     each expression (negative anchors not counted); negatives_AC the selector's
-    `negative_token.weight`; labels_EN 1 for a positive track, else 0 (bool or number);
-    tracks_EN a batch's `tracks_EN`, None without padding. With alignment_weight 0 the alignment
-    loss is not computed, and 0.
+    `negative_token.weight`, which only the alignment loss needs; labels_EN 1 for a positive track,
+    else 0 (bool or number); tracks_EN a batch's `tracks_EN`, None without padding. With
+    alignment_weight 0 the alignment loss is not computed, and 0.
 
     Raises ValueError when there is no track to take a loss over.
     """
@@ -102,6 +102,7 @@ def total_loss(
     bce = selection_loss(logits_EN, labels_EN, tracks_EN, config)
     if config.alignment_weight == 0:
         return Losses(bce=bce, alignment=torch.zeros_like(bce), total=bce)
+    assert negatives_AC is not None
     alignment = alignment_loss(objects_ENC, anchor_EC, negatives_AC, labels_EN, tracks_EN, config)
     return Losses(bce=bce, alignment=alignment, total=bce + config.alignment_weight * alignment)
 

@@ -20,8 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sola_model.masks.geometry import CHANNELS
 from sola_model.recipes import SelectorConfig
+from sola_model.selector.base import Selector, whitening_of
 from sola_model.selector.batches import Batch, first
+from sola_model.selector.streams import Look, Shape, parts_of
 
 NORM_GROUPS = 8
 
@@ -143,15 +146,20 @@ class AlignmentLayer(nn.Module):
         return x_ELC.unflatten(1, (N, T))
 
 
-class TrackSelector(nn.Module):
+class TrackSelector(Selector):
     """Scores every mask track of a video against expressions (paper section 3.5, Eq. 3-5)."""
 
     def __init__(self, config: SelectorConfig) -> None:
         super().__init__()
         self.config = config
+        self.object_dim = config.text_dim
         D, C = config.token_dim, config.text_dim
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(1, C // 2))
-        if config.whitening is not None:
+        if config.separate_streams:
+            self.look, self.shape = Look(D - CHANNELS, C), Shape(C)
+            self.motion_norm = nn.LayerNorm(C)
+            D = CHANNELS
+        elif config.whitening is not None:
             self.register_buffer("token_mean", torch.zeros(D))
             self.register_buffer("token_whitening", torch.eye(D))
         convolutions: list[nn.Module] = []
@@ -174,52 +182,6 @@ class TrackSelector(nn.Module):
         )
         self.negative_token = nn.Embedding(config.negative_anchors, C)
 
-    def forward(
-        self, tokens_NTD: Tensor, text: Tensor, text_mask_EW: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Score logits and object vectors of the N tracks of one video, any T >= 1.
-
-        text is one expression text_WC -> (logits_N, objects_NC), or several text_EWC with
-        text_mask_EW (True = word; None = no padding) -> (logits_EN, objects_ENC). Padded words
-        change nothing. A video without tracks gives empty results of these shapes.
-
-        Raises ValueError on wrong shapes, on an expression without words, and on tokens or text
-        that are not finite.
-        """
-        if text.ndim == 2:
-            logits_EN, objects_ENC = self.forward(tokens_NTD, text[None])
-            return logits_EN[0], objects_ENC[0]
-        if text_mask_EW is None:
-            text_mask_EW = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
-        self._check(tokens_NTD, text, text_mask_EW, token_axes=3)
-        N, T, _ = tokens_NTD.shape
-        E = len(text)
-        if E == 0 or N == 0:
-            return text.new_zeros(E, N), text.new_zeros(E, N, self.config.text_dim)
-        return self._score(
-            Batch(
-                tokens_VNTD=tokens_NTD[None],
-                text_EWC=text,
-                words_EW=text_mask_EW,
-                tracks=(N,),
-                frames=(T,),
-                expressions=(E,),
-            )
-        )
-
-    def forward_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Score logits (E, N) and object vectors (E, N, C) for the expressions of several videos.
-
-        E counts the expressions of all videos in the order of the batch, N the tracks of the
-        video that has most; padding (`~batch.tracks_EN`) has logit 0 and vector 0. The rest, and
-        all gradients, are those of `forward` video by video and expression by expression. What
-        does not see language is computed once for a video.
-
-        Raises ValueError as `forward` does.
-        """
-        self._check(batch.tokens_VNTD, batch.text_EWC, batch.words_EW, token_axes=4)
-        return self._score(batch)
-
     def _score(self, batch: Batch) -> tuple[Tensor, Tensor]:
         video_E, words_EW, language_EWC = batch.video_E, batch.words_EW, batch.text_EWC
         if self.config.negatives_in_language:
@@ -228,7 +190,7 @@ class TrackSelector(nn.Module):
             words_EW = F.pad(words_EW, (0, negatives_EAC.shape[1]), value=True)
 
         tracks_VN = batch.tracks_VN
-        x_BNTC, times_VT = self._encode_motion(batch)
+        x_BNTC, times_VT = self._encode_tracks(batch)
         real = Real(tracks_VN, times_VT, batch.is_padded)
         position_TC = self._positions(x_BNTC.shape[2])
         for layer in self.object_lang_align_layers:
@@ -236,12 +198,20 @@ class TrackSelector(nn.Module):
             real = real.per_expression(video_E)
         return self._aggregate(x_BNTC, real, mean_over_words(language_EWC, words_EW))
 
-    def _encode_motion(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _encode_tracks(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Short-term motion of each track, x_VNTC, and which of its time steps are real (V, T)."""
-        V, N = batch.tokens_VNTD.shape[:2]
         x_VNTD = batch.tokens_VNTD.to(batch.text_EWC.dtype)  # stored tokens are float16
+        if self.config.separate_streams:
+            tokens = parts_of(x_VNTD)
+            x_VNTC, times_VT = self._encode_motion(tokens.geometry / 2, batch)
+            static_VNC = self.look(tokens) + self.shape(tokens)
+            return self.motion_norm(x_VNTC) + static_VNC[:, :, None], times_VT
         if self.config.whitening is not None:
             x_VNTD = (x_VNTD - self.token_mean) @ self.token_whitening
+        return self._encode_motion(x_VNTD, batch)
+
+    def _encode_motion(self, x_VNTD: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        V, N = x_VNTD.shape[:2]
         x_BCT = x_VNTD.flatten(0, 1).transpose(1, 2)
         steps_V = torch.tensor(batch.frames, device=x_BCT.device)
         times_VT, mask_BT = first(steps_V, x_BCT.shape[2]), None
@@ -275,54 +245,20 @@ class TrackSelector(nn.Module):
             objects_ENC = objects_ENC / steps_E1[..., None]
         return logits_EN * real.tracks_BN, objects_ENC * real.tracks_BN[..., None]
 
-    def fit_whitening(self, tokens_KD: Tensor) -> None:
-        """Set what decorrelates tokens from a sample of them: once, before training.
-
-        Raises ValueError for fewer than two tokens and for tokens that are not finite.
-        """
-        assert self.config.whitening is not None
-        if len(tokens_KD) < 2 or not torch.isfinite(tokens_KD).all():
-            raise ValueError(
-                f"Whitening needs at least two finite object tokens; the {len(tokens_KD)} given "
-                "are too few, or contain NaN or infinity: compute them again."
-            )
-        tokens_KD = tokens_KD.double()
-        scale_D = tokens_KD.std(dim=0).clamp(min=1e-3)
-        values_D, vectors_DD = torch.linalg.eigh(torch.cov((tokens_KD / scale_D).T))
-        whitened_DD = vectors_DD / (values_D + self.config.whitening).sqrt() @ vectors_DD.T
-        self.token_mean.copy_(tokens_KD.mean(dim=0))
-        self.token_whitening.copy_(whitened_DD / scale_D[:, None])
+    def fit_inputs(self, tokens_KD: Tensor) -> None:
+        if self.config.separate_streams:
+            self.look.fit(tokens_KD)
+            self.shape.fit(tokens_KD)
+        elif self.config.whitening is not None:
+            mean_D, whitening_DD = whitening_of(tokens_KD, self.config.whitening)
+            self.token_mean.copy_(mean_D)
+            self.token_whitening.copy_(whitening_DD)
 
     def _positions(self, steps: int) -> Tensor:
         matrix = self.positional_encoding_gaussian_matrix
         time_T1 = torch.arange(steps, device=matrix.device)[:, None] / 100
         angle = 2 * math.pi * time_T1 * matrix
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
-
-    def _check(
-        self, tokens: Tensor, text_EWC: Tensor, words_EW: Tensor, *, token_axes: int
-    ) -> None:
-        D, C = self.config.token_dim, self.config.text_dim
-        if tokens.ndim != token_axes or tokens.shape[-2] == 0 or tokens.shape[-1] != D:
-            raise ValueError(
-                f"Object tokens have shape {tuple(tokens.shape)}; this selector takes "
-                f"([videos,] tracks, frames >= 1, {D}). Use the SAM2 model it was trained on "
-                "and its recipe's token features."
-            )
-        if text_EWC.ndim != 3 or text_EWC.shape[-1] != C:
-            raise ValueError(
-                f"Text features have shape {tuple(text_EWC.shape)}; this selector takes "
-                f"(expressions, words, {C}). Use the text encoder it was trained with."
-            )
-        if words_EW.shape != text_EWC.shape[:2] or not words_EW.any(dim=1).all():
-            raise ValueError(
-                f"Text features of shape {tuple(text_EWC.shape)} with a mask of shape "
-                f"{tuple(words_EW.shape)}: one value per word, and at least one word in every "
-                "expression, is needed."
-            )
-        for name, values in (("Object tokens", tokens), ("Text features", text_EWC)):
-            if not torch.isfinite(values).all():
-                raise ValueError(f"{name} contain NaN or infinity: compute them again.")
 
 
 def per_expression(x_B: Tensor, video_E: Tensor) -> Tensor:

@@ -1,31 +1,66 @@
-"""Scores of mask tracks with a text, exactly and, for many videos at once, estimated.
+"""Scores of the mask tracks of many videos with a text, as one product of a matrix and a vector.
 
-A track's score depends on the other tracks of its video, and the selector reads language from its
-first layer on, so an exact score needs the selector. The logit is nearly linear in the mean text
-feature, though: from the logits with some reference texts, kept for each track, those with any
-other text follow by ridge regression, as one product of a matrix and a vector.
+Each track has a vector, and a text becomes a query. A two-tower selector has both by itself, and
+their product is exactly its score logit. The paper's module has neither: a track's score depends on
+the other tracks of its video, and the selector reads language from its first layer on. Its logit is
+nearly linear in the mean text feature, though: a track's vector then holds its logits with some
+reference texts, from which those with any other text follow by ridge regression, as an estimate.
 
-Axes: N mask tracks, T frames, D token channels, K reference texts, W words, C text channels,
-E texts.
+Axes: N mask tracks, T frames, D token channels, K channels of a vector (or reference texts),
+W words, C text channels, E texts.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sola_model.selector.base import Selector
 from sola_model.selector.batches import pad_texts
-from sola_model.selector.network import TrackSelector
+from sola_model.selector.two_tower import TwoTower
 
 TEXTS_AT_ONCE = 16  # bounds memory
 RIDGE = 0.003  # of the reference texts' mean square distance from their mean
 
 
+class Query(NamedTuple):
+    """A text: the score logit of a track, or its estimate, is vector_K @ weights_K + bias."""
+
+    weights_K: np.ndarray
+    bias: float
+
+
+def is_exact(selector: Selector) -> bool:
+    """Whether a product with a query is the selector's own logit; no reference texts are needed."""
+    return isinstance(selector, TwoTower)
+
+
 @torch.inference_mode()
-def text_logits(
-    selector: TrackSelector, tokens_NTD: np.ndarray, texts: Sequence[Tensor]
+def track_vectors(
+    selector: Selector, tokens_NTD: np.ndarray, references: Sequence[Tensor]
 ) -> np.ndarray:
+    """The vectors (N, K), float32, of the tracks of one video, N >= 1."""
+    if not isinstance(selector, TwoTower):
+        return text_logits(selector, tokens_NTD, references)
+    tokens_1NTD = torch.from_numpy(tokens_NTD)[None].to(next(selector.parameters()).device)
+    return selector.encode_tracks(tokens_1NTD, tokens_1NTD.shape[2:3])[0].cpu().numpy()
+
+
+@torch.inference_mode()
+def query_of(selector: Selector, text_WC: Tensor, references: Sequence[Tensor]) -> Query:
+    """The query of a text with features text_WC; of the reference texts likewise."""
+    if not isinstance(selector, TwoTower):
+        return Query(reference_weights(references, text_WC), 0.0)
+    text_1WC = text_WC[None].to(next(selector.parameters()).device)
+    everything = torch.ones(text_1WC.shape[:2], dtype=torch.bool, device=text_1WC.device)
+    query_1K, bias_1 = selector.text(text_1WC, everything)
+    return Query(query_1K[0].cpu().numpy(), float(bias_1[0]))
+
+
+@torch.inference_mode()
+def text_logits(selector: Selector, tokens_NTD: np.ndarray, texts: Sequence[Tensor]) -> np.ndarray:
     """The score logits (N, E) of the tracks of one video with texts of features text_WC."""
     logits_EN = [np.empty((0, len(tokens_NTD)), np.float32)]
     where = next(selector.parameters()).device

@@ -25,6 +25,7 @@ class CachedTextEncoder:
     tensor's name has a checksum of its bytes: a damaged file is deleted and computed again.
 
     DIR/<encoder>/<name>.safetensors    float32 text_WC by name, <sha256 of the text>-<crc32>
+                                        ("words" and a zero byte before it: with token ids)
     """
 
     def __init__(self, name_or_path: str, folder: str | Path, device: str = "cpu") -> None:
@@ -35,16 +36,18 @@ class CachedTextEncoder:
         self._files: set[Path] = set()  # whose names are in `_places`
         self._places: dict[str, tuple[Path, str]] = {}  # hash of a text -> file, tensor's name
 
-    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+    def encode(self, texts: Sequence[str], *, words: bool = False) -> list[Tensor]:
         """As `TextEncoder.encode`; equal texts share a tensor, so do not write into it."""
-        keys = {text: hashlib.sha256(text.encode()).hexdigest() for text in texts}
+        kind = "words\0" if words else ""
+        keys = {text: hashlib.sha256((kind + text).encode()).hexdigest() for text in texts}
         found = self._read(set(keys.values()))
         missing = [text for text, key in keys.items() if key not in found]
         if missing and self._encoder is None:
             self._encoder = TextEncoder(self.name_or_path, self.device)
         for start in range(0, len(missing), TEXTS_PER_FILE):
             part = missing[start : start + TEXTS_PER_FILE]
-            features = dict(zip((keys[t] for t in part), self._encoder.encode(part), strict=True))
+            encoded = self._encoder.encode(part, words=words)
+            features = dict(zip((keys[t] for t in part), encoded, strict=True))
             self._write(features)
             found |= features
         return [found[keys[text]] for text in texts]

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sola_model.text.words import with_words
+
 BATCH = 32
 DEMO_TEXT_ENCODER = Path(__file__).parents[1] / "demo" / "roberta"
 
@@ -61,10 +63,11 @@ class TextEncoder:
         self.max_tokens = _max_tokens(self.tokenizer.model_max_length, model)
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+    def encode(self, texts: Sequence[str], *, words: bool = False) -> list[Tensor]:
         """Last hidden state (W, C) of each text, float32, on the CPU.
 
-        W counts all tokens of the text, special ones included; there is no padding.
+        W counts all tokens of the text, special ones included; there is no padding. With `words`
+        channels that tell each token's id follow (`sola_model.text.words`).
         Raises ValueError for an empty text and for one longer than the encoder takes.
         """
         for text in texts:
@@ -75,6 +78,8 @@ class TextEncoder:
                 list(texts[start : start + BATCH]), padding=True, return_tensors="pt"
             ).to(self.device)
             hidden_EWC = self.model(**batch).last_hidden_state.cpu()
+            if words:
+                hidden_EWC = with_words(hidden_EWC, batch["input_ids"].cpu())
             real_EW = batch["attention_mask"].bool().cpu()
             features += [
                 hidden_WC[real_W] for hidden_WC, real_W in zip(hidden_EWC, real_EW, strict=True)

@@ -8,7 +8,7 @@ that finds it continues as if it had never stopped, since every step draws its r
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from sola_model.files import replacing
-from sola_model.recipes import Recipe
+from sola_model.recipes import Recipe, SelectorConfig, TwoTowerConfig
+from sola_model.selector.base import Selector
 from sola_model.selector.batches import Batch
-from sola_model.selector.network import TrackSelector
+from sola_model.selector.modules import new_selector
 from sola_model.training.batch_losses import as_row, batch_losses
 from sola_model.training.data import Part, TrainingVideo, describe, load_part, prefetch, usable
 from sola_model.training.schedule import (
@@ -30,7 +31,8 @@ from sola_model.training.schedule import (
 )
 from sola_model.training.validation import Judge, validate
 
-WHITENING_TOKENS = 500_000  # at most, evenly spread over the training data
+SMALL = 5_000_000  # parameters below which a second thread costs more than it gives
+SAMPLED_TOKENS = 500_000  # at most, evenly spread over the training data, to scale inputs by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,8 @@ class Progress:
 class Trained:
     """Selectors in evaluation mode, on the training device, and the metrics of every epoch."""
 
-    last: TrackSelector
-    best: TrackSelector
+    last: Selector
+    best: Selector
     best_epoch: int
     metrics: list[EpochMetrics]
 
@@ -85,7 +87,7 @@ def train_selector(
     recipe: Recipe,
     checkpoint: Path,
     *,
-    start: TrackSelector | None = None,
+    start: Selector | None = None,
     judge: Judge | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     device: str = "cpu",
@@ -113,10 +115,13 @@ def train_selector(
         )
     deterministic = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(device == "cpu" or deterministic)
+    threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
             run = _Run(recipe, videos, start, checkpoint, device)
             run.report, run.checkpoint_seconds = on_progress, checkpoint_seconds
+            if sum(p.numel() for p in run.selector.parameters()) < SMALL:
+                torch.set_num_threads(1)
             if checkpoint.exists():
                 run.load()
             while run.epoch <= recipe.training.epochs:
@@ -124,6 +129,7 @@ def train_selector(
                 run.finish_epoch(validation, validation_videos, judge)
             return run.trained()
     finally:
+        torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
 
 
@@ -137,7 +143,7 @@ class _Run:
         self,
         recipe: Recipe,
         videos: list[TrainingVideo],
-        start: TrackSelector | None,
+        start: Selector | None,
         checkpoint: Path,
         device: str,
     ) -> None:
@@ -253,7 +259,7 @@ class _Run:
 
     def trained(self) -> Trained:
         """What training gives."""
-        best = TrackSelector(self.recipe.selector)
+        best = new_selector(self.recipe.selector)
         best.load_state_dict(self.best)
         return Trained(
             last=self.selector.eval(),
@@ -306,26 +312,29 @@ class _Run:
 
 
 def _fresh_selector(
-    recipe: Recipe, videos: list[TrainingVideo], start: TrackSelector | None
-) -> TrackSelector:
+    recipe: Recipe, videos: list[TrainingVideo], start: Selector | None
+) -> Selector:
     torch.manual_seed(recipe.training.seed)
-    selector = TrackSelector(recipe.selector)
+    selector = new_selector(recipe.selector)
     if start is not None:
-        dropout = ("attention_dropout", "convolution_dropout")  # may change, it has no weights
-        theirs = replace(start.config, **{n: getattr(recipe.selector, n) for n in dropout})
-        if theirs != recipe.selector:
+        if _without_dropout(start.config) != _without_dropout(recipe.selector):
             raise ValueError(
                 f"The weights to start from are of a selector with {start.config}, the recipe asks "
                 f"for {recipe.selector}. Only selectors of one configuration continue each other."
             )
         selector.load_state_dict(start.state_dict())
-    elif recipe.selector.whitening is not None:
+    else:
         total = sum(video.tokens_NTD[..., 0].numel() for video in videos)
-        stride = -(-total // WHITENING_TOKENS)
-        selector.fit_whitening(
+        stride = -(-total // SAMPLED_TOKENS)
+        selector.fit_inputs(
             torch.cat([v.tokens_NTD.flatten(0, 1)[::stride].float() for v in videos])
         )
     return selector
+
+
+def _without_dropout(config: SelectorConfig | TwoTowerConfig) -> dict[str, Any]:
+    """The settings that weights depend on."""
+    return {name: value for name, value in asdict(config).items() if "dropout" not in name}
 
 
 def _merit(metrics: EpochMetrics) -> float:
@@ -335,7 +344,7 @@ def _merit(metrics: EpochMetrics) -> float:
     return metrics.epoch if metrics.validation_loss is None else -metrics.validation_loss
 
 
-def _checksum(selector: TrackSelector | None) -> int | None:
+def _checksum(selector: Selector | None) -> int | None:
     if selector is None:
         return None
     checksum = 0

@@ -6,14 +6,16 @@ Axes as in `sola_model.selector.batches`.
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sola_model.recipes import Recipe
+from sola_model.selector.base import Selector
 from sola_model.selector.batches import Batch
 from sola_model.selector.calibration import Calibration, fit_calibration
 from sola_model.selector.losses import Losses
-from sola_model.selector.network import TrackSelector
+from sola_model.selector.selection import THRESHOLDS
 from sola_model.training.batch_losses import as_row, batch_losses
 from sola_model.training.data import Part, TrainingVideo, load_part
 
@@ -21,6 +23,7 @@ Judge = Callable[[int, int, tuple[int, ...]], float]
 """J&F in [0, 1] of (video, expression, selected tracks), by index."""
 
 EXPRESSIONS = 16  # of one video at a time; bounds memory, changes no result
+UNCHOSEN_TAU = 0.5  # where there is nothing to choose it on
 
 
 class _Scored(NamedTuple):
@@ -34,7 +37,7 @@ class _Scored(NamedTuple):
 
 
 def _scored(
-    selector: TrackSelector,
+    selector: Selector,
     videos: Sequence[TrainingVideo],
     usable: Sequence[int],
     recipe: Recipe,
@@ -56,7 +59,7 @@ def _scored(
 
 @torch.no_grad()
 def validate(
-    selector: TrackSelector,
+    selector: Selector,
     videos: Sequence[TrainingVideo],
     usable: Sequence[int],
     recipe: Recipe,
@@ -65,8 +68,10 @@ def validate(
 ) -> dict[str, float]:
     """Metrics by name, means over the expressions of the `usable` videos (tracks and expressions).
 
-    validation_jf is measured on every k-th expression, at most `validation_expressions` of them.
+    validation_jf is measured on every k-th expression, at most `validation_expressions` of them. A
+    tau that is not yet chosen is 0.5.
     """
+    tau = UNCHOSEN_TAU if recipe.tau is None else recipe.tau
     total = sum(len(videos[v].texts) for v in usable)
     at_most = recipe.training.validation_expressions
     judge = judge if at_most else None
@@ -78,7 +83,7 @@ def validate(
         selector, videos, usable, recipe, device
     ):
         sums_3 += len(labels_EN) * as_row(losses)
-        selected_EN = (logits_EN.sigmoid() > recipe.tau) & batch.tracks_EN
+        selected_EN = (logits_EN.sigmoid() > tau) & batch.tracks_EN
         hits += int((selected_EN & (labels_EN > 0)).sum())
         selected_plus_positive += int(selected_EN.sum() + labels_EN.sum())
         pairs = [(v, e) for v, expressions in part for e in expressions]
@@ -97,8 +102,36 @@ def validate(
 
 
 @torch.no_grad()
+def choose_tau(
+    selector: Selector,
+    videos: Sequence[TrainingVideo],
+    recipe: Recipe,
+    judge: Judge,
+    device: str,
+) -> float:
+    """The threshold of the highest mean J&F on videos that the selector was not trained on.
+
+    Neighbouring thresholds differ by chance, so each one counts with its neighbours on both sides.
+    0.5 when the videos have no tracks and expressions.
+    """
+    usable = [v for v, video in enumerate(videos) if video.labels_EN.numel()]
+    jf_K: list[list[float]] = []
+    for part, batch, _, _, logits_EN in _scored(selector, videos, usable, recipe, device):
+        pairs = [(v, e) for v, expressions in part for e in expressions]
+        scores_EN = logits_EN.sigmoid().masked_fill(~batch.tracks_EN, 0.0)
+        for (v, e), scores_N in zip(pairs, scores_EN, strict=True):
+            selections = [(scores_N > tau).nonzero()[:, 0].tolist() for tau in THRESHOLDS]
+            jf_K.append([judge(v, e, tuple(selected)) for selected in selections])
+    if not jf_K:
+        return UNCHOSEN_TAU
+    mean_S = np.mean(jf_K, axis=0)
+    smooth_S = np.convolve(np.pad(mean_S, 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
+    return THRESHOLDS[int(np.argmax(smooth_S))]
+
+
+@torch.no_grad()
 def calibrate(
-    selector: TrackSelector, videos: Sequence[TrainingVideo], recipe: Recipe, device: str
+    selector: Selector, videos: Sequence[TrainingVideo], recipe: Recipe, device: str
 ) -> Calibration | None:
     """What makes probabilities of a selector's scores, fitted on videos it was not trained on.
 

@@ -29,8 +29,8 @@ candidates AS (
         count(*) AS candidate_tracks,
         count(*) FILTER (selected) AS selected_tracks,
         max(score) AS best_score,
-        list({{'track': track_id, 'score': score, 'selected': selected}}
-            ORDER BY score DESC, track_id)[:6] AS best_tracks
+        list({{'track': track_id, 'confidence': coalesce(probability, score),
+            'selected': selected}} ORDER BY score DESC, track_id)[:6] AS best_tracks
     FROM predictions
     WHERE {of_split}
     GROUP BY video_id, expression_id

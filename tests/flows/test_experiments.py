@@ -81,7 +81,14 @@ def by_variant(rows: list[dict]) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("name", "variants"),
-    [("table5a", 2), ("table5b", 3), ("tableA2b", 3), ("geometry", 2), ("alignment", 2)],
+    [
+        ("table5a", 2),
+        ("table5b", 3),
+        ("tableA2b", 3),
+        ("geometry", 2),
+        ("alignment", 2),
+        ("streams", 4),
+    ],
 )
 def test_every_variant_of_an_ablation_scores_otherwise(run, name: str, variants: int) -> None:
     runs = by_variant(run(name))

@@ -1,16 +1,14 @@
 """What the training flow adds to training: splits, progress and event files."""
 
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from flows.demo import THEN
 from flows.progress import training_progress
 from flows.tensorboard import event_files
 from flows.train import splits_of
-from sola_model.recipes import override, recipe_by_name
+from sola_model.recipes import recipe_by_name
 from sola_model.training.loop import EpochMetrics, Progress
 
 AFTER_EPOCH = Progress(
@@ -69,5 +67,3 @@ def test_the_demos_share_tracks_and_labels():
     small, large = recipe_by_name("demo"), recipe_by_name("demo-large")
     for name in ("sam2", "extraction", "label_threshold", "empty_frames"):
         assert getattr(small, name) == getattr(large, name)
-    dropout = {"attention_dropout": 0.05, "convolution_dropout": 0.1}  # all that differs
-    assert override(large, THEN).selector == replace(large.selector, **dropout)

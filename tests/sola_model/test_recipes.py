@@ -4,7 +4,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from sola_model.recipes import DEMO, PAPER, RELEASE, LossConfig, SelectorConfig, override
+from sola_model.recipes import DEMO, PAPER, RELEASE, LossConfig, SelectorConfig
+from sola_model.settings import override
 
 
 def leaves(config: dict, prefix: str = "") -> dict:

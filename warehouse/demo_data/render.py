@@ -19,7 +19,7 @@ def render_frames(
     """
     indices = frame_indices if frame_indices is not None else range(scene.frames)
     rng = np.random.default_rng(scene.texture_seed)
-    background = _background(rng)
+    background = random_background(rng)
     colours = [np.array(COLOURS[shape.colour]) * rng.uniform(0.92, 1.08) for shape in scene.shapes]
     if len(scene.shapes) > 1 and _same_look(scene.shapes[0], scene.shapes[1]):
         colours[1] = colours[0]
@@ -43,7 +43,7 @@ def _same_look(a: Shape, b: Shape) -> bool:
     return (a.kind, a.colour, a.texture) == (b.kind, b.colour, b.texture)
 
 
-def _background(rng: np.random.Generator) -> np.ndarray:
+def random_background(rng: np.random.Generator) -> np.ndarray:
     """Low-contrast clutter: smooth blotches, faint lines and faint blobs around a grey tone."""
     tone = rng.uniform(70, 140, 3) * 0.3 + rng.uniform(80, 130) * 0.7
     coarse = rng.normal(0, 9, (8, 10, 3)).astype(np.float32)
@@ -64,8 +64,8 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     return 0.5 * canvas + 0.5 * overlay
 
 
-def _outline(kind: str) -> np.ndarray:
-    """Corners (x, y) of a kind at radius 1."""
+def outline(kind: str) -> np.ndarray:
+    """Corners (K, 2), x and y, of a kind of shape at radius 1."""
     if kind == "star":
         angles = np.arange(10) * np.pi / 5
         radii = np.where(np.arange(10) % 2 == 0, 1.15, 0.65)
@@ -84,7 +84,7 @@ def _alpha(shape: Shape, time: int) -> np.ndarray:
     """Coverage of a shape, uint8 (H, W), with anti-aliased edges."""
     cos, sin = np.cos(shape.angle_T[time]), np.sin(shape.angle_T[time])
     rotation = np.array([[cos, sin], [-sin, cos]])
-    corners = _outline(shape.kind) @ rotation * (shape.radius * shape.scale_T[time])
+    corners = outline(shape.kind) @ rotation * (shape.radius * shape.scale_T[time])
     points = np.round((corners + shape.centre_T2[time]) * 2**SUBPIXEL_BITS).astype(np.int32)
     alpha_HW = np.zeros((HEIGHT, WIDTH), np.uint8)
     cv2.fillPoly(alpha_HW, [points], 255, cv2.LINE_AA, SUBPIXEL_BITS)

@@ -8,10 +8,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sola_model.recipes import PAPER, RELEASE, LossConfig, SelectorConfig
+from sola_model.masks.geometry import CHANNELS, VISIBLE
+from sola_model.recipes import (
+    PAPER,
+    RELEASE,
+    TWO_TOWER,
+    LossConfig,
+    SelectorConfig,
+    TwoTowerConfig,
+)
+from sola_model.selector.base import Selector
 from sola_model.selector.batches import Batch, pad_texts, pad_videos
 from sola_model.selector.losses import total_loss
+from sola_model.selector.modules import new_selector
 from sola_model.selector.network import TrackSelector, mean_over_words
+from sola_model.text.words import with_words
 
 SMALL = {"token_dim": 16, "text_dim": 64}
 CONFIGS = {
@@ -22,6 +33,14 @@ CONFIGS = {
     ),
     "motion": (SelectorConfig(**SMALL, object_attention=False, whitening=1.0), RELEASE.loss),
     "objects": (SelectorConfig(**SMALL, motion_attention=False, layers=3), RELEASE.loss),
+    "separate": (
+        SelectorConfig(token_dim=28, text_dim=64, separate_streams=True, layers=1),
+        RELEASE.loss,
+    ),
+    "two-tower": (
+        TwoTowerConfig(token_dim=28, text_dim=64, vocabulary=2000, width=16),
+        TWO_TOWER.loss,
+    ),
 }
 Sizes = tuple[int, int, list[int]]
 sizes = st.tuples(
@@ -30,27 +49,46 @@ sizes = st.tuples(
 
 
 def make_videos(
-    config: SelectorConfig, all_sizes: list[Sizes], seed: int, dtype: torch.dtype = torch.float32
+    config: SelectorConfig | TwoTowerConfig,
+    all_sizes: list[Sizes],
+    seed: int,
+    dtype: torch.dtype = torch.float32,
 ):
     """Tokens, texts and labels of videos with (N, T, words of each expression)."""
     draw = {"generator": torch.Generator().manual_seed(seed), "dtype": dtype}
     return [
         (
-            torch.randn(tracks, frames, config.token_dim, **draw),
-            [torch.randn(count, config.text_dim, **draw) / 8 for count in words],
+            tokens(torch.randn(tracks, frames, config.token_dim, **draw)),
+            [random_text(config, count, draw) for count in words],
             torch.randint(2, (len(words), tracks), **draw),
         )
         for tracks, frames, words in all_sizes
     ]
 
 
-def one_by_one(selector: TrackSelector, videos: list, loss: LossConfig):
+def tokens(random_NTD: torch.Tensor) -> torch.Tensor:
+    """Tokens that end in geometry, if they have room for it: 0 where the mask is empty."""
+    if random_NTD.shape[-1] > CHANNELS:
+        geometry_NTG = random_NTD[..., -CHANNELS:]
+        geometry_NTG *= geometry_NTG[..., VISIBLE : VISIBLE + 1] > -0.5
+        geometry_NTG[..., VISIBLE] = geometry_NTG[..., VISIBLE].abs()
+    return random_NTD
+
+
+def random_text(config: SelectorConfig | TwoTowerConfig, words: int, draw: dict) -> torch.Tensor:
+    text_WC = torch.randn(words, config.text_dim, **draw) / 8
+    if not config.reads_words:
+        return text_WC
+    return with_words(text_WC, torch.randint(2000, (words,), generator=draw["generator"]))
+
+
+def one_by_one(selector: Selector, videos: list, loss: LossConfig):
     """Scores, object vectors and the gradients of the mean loss, each expression by itself."""
     results, losses = [], []
     for tokens_NTD, texts, labels_EN in videos:
         for text_WC, labels_N in zip(texts, labels_EN, strict=True):
             logits_N, objects_NC = selector(tokens_NTD, text_WC)
-            negatives_AC = selector.negative_token.weight
+            negatives_AC = negatives_of(selector)
             results.append((logits_N.detach(), objects_NC.detach()))
             losses.append(
                 total_loss(logits_N, objects_NC, text_WC.mean(0), negatives_AC, labels_N, loss)
@@ -59,7 +97,11 @@ def one_by_one(selector: TrackSelector, videos: list, loss: LossConfig):
     return results, gradients(selector)
 
 
-def together(selector: TrackSelector, batch: Batch, videos: list, loss: LossConfig):
+def negatives_of(selector: Selector) -> torch.Tensor | None:
+    return selector.negative_token.weight if isinstance(selector, TrackSelector) else None
+
+
+def together(selector: Selector, batch: Batch, videos: list, loss: LossConfig):
     logits_EN, objects_ENC = selector.forward_batch(batch)
     labels_EN = torch.zeros_like(logits_EN)
     for row_N, labels_N in zip(labels_EN, (row for v in videos for row in v[2]), strict=True):
@@ -68,7 +110,7 @@ def together(selector: TrackSelector, batch: Batch, videos: list, loss: LossConf
         logits_EN,
         objects_ENC,
         mean_over_words(batch.text_EWC, batch.words_EW),
-        selector.negative_token.weight,
+        negatives_of(selector),
         labels_EN,
         loss,
         batch.tracks_EN,
@@ -77,21 +119,24 @@ def together(selector: TrackSelector, batch: Batch, videos: list, loss: LossConf
     return logits_EN.detach(), objects_ENC.detach(), gradients(selector)
 
 
-def gradients(selector: TrackSelector) -> dict[str, torch.Tensor]:
+def gradients(selector: Selector) -> dict[str, torch.Tensor]:
     found = {name: p.grad.clone() for name, p in selector.named_parameters() if p.grad is not None}
     selector.zero_grad(set_to_none=True)
     return found
 
 
 def assert_batch_equals_singles(
-    config: SelectorConfig, loss: LossConfig, all_sizes: list[Sizes], seed: int, dtype: torch.dtype
+    config: SelectorConfig | TwoTowerConfig,
+    loss: LossConfig,
+    all_sizes: list[Sizes],
+    seed: int,
+    dtype: torch.dtype,
 ) -> None:
     tolerance = 1e-5 if dtype == torch.float32 else 1e-10
     torch.manual_seed(seed)
-    selector = TrackSelector(config).eval().to(dtype)
+    selector = new_selector(config).eval().to(dtype)
     videos = make_videos(config, all_sizes, seed, dtype)
-    if config.whitening is not None:
-        selector.fit_whitening(2 * torch.randn(99, config.token_dim) + 1)
+    selector.fit_inputs(2 * torch.randn(99, config.token_dim) + 1)
     singles, single_gradients = one_by_one(selector, videos, loss)
     batch = pad_videos([(tokens_NTD, texts) for tokens_NTD, texts, _ in videos])
     logits_EN, objects_ENC, batch_gradients = together(selector, batch, videos, loss)
@@ -135,6 +180,18 @@ def test_batch_equals_one_by_one_at_full_width():
     # In float32 rounding alone is 1e-4 here: the random encoder's outputs are of size 100.
     all_sizes = [(5, 33, [12, 3]), (2, 60, [7]), (6, 1, [1])]
     assert_batch_equals_singles(RELEASE.selector, RELEASE.loss, all_sizes, 0, torch.float64)
+
+
+@pytest.mark.parametrize("name", ["release", "separate", "two-tower"])
+def test_padding_of_text_is_not_seen_whatever_it_holds(name):
+    torch.manual_seed(0)
+    selector = new_selector(CONFIGS[name][0]).eval()
+    batch = pad_videos([v[:2] for v in make_videos(selector.config, [(3, 20, [4, 9])], 0)])
+    dirty = replace(batch, text_EWC=batch.text_EWC.masked_fill(~batch.words_EW[..., None], 1.0))
+    for clean, ours in zip(
+        selector.forward_batch(batch), selector.forward_batch(dirty), strict=True
+    ):
+        torch.testing.assert_close(ours, clean, rtol=0, atol=1e-5)
 
 
 def test_padding_is_not_seen_whatever_it_holds():

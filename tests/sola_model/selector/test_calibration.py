@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from sola_model.selector.calibration import Calibration, fit_calibration, probabilities
+from sola_model.selector.calibration import Calibration, fit_calibration
 
 
 def sample(temperature: float, bias: float) -> tuple[np.ndarray, np.ndarray]:
@@ -19,7 +19,7 @@ def test_the_fit_finds_what_made_the_labels(temperature: float, bias: float) -> 
     logits_K, labels_K = sample(temperature, bias)
     found = fit_calibration(logits_K, labels_K)
     assert found == pytest.approx((temperature, bias), abs=0.07)
-    probability_K = probabilities(expit(logits_K), found)
+    probability_K = found.probability(logits_K)
     assert probability_K.mean() == pytest.approx(labels_K.mean(), abs=1e-4)
 
 
@@ -31,5 +31,5 @@ def test_labels_that_do_not_say_give_no_calibration() -> None:
 
 
 def test_scores_at_the_ends_and_missing_ones() -> None:
-    found = probabilities(np.array([0, 1, 0.5, np.nan], np.float32), Calibration(2, 1))
+    found = Calibration(2, 1).probability(np.array([-np.inf, np.inf, 0, np.nan], np.float32))
     np.testing.assert_allclose(found, [0, 1, expit(1), np.nan], rtol=1e-6)

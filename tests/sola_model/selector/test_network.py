@@ -120,12 +120,12 @@ def test_whitened_tokens_are_decorrelated_and_saved_with_the_weights(tmp_path: P
     selector = TrackSelector(config).eval()
     mixing_DD = torch.randn(8, 8) * torch.logspace(-2, 1, 8)
     tokens_KD = torch.randn(4000, 8) @ mixing_DD + 3
-    selector.fit_whitening(tokens_KD)
+    selector.fit_inputs(tokens_KD)
     whitened_KD = (tokens_KD - selector.token_mean) @ selector.token_whitening
     assert (torch.cov(whitened_KD.T) - torch.eye(8)).abs().max() < 0.02
     for bad in (tokens_KD[:1], tokens_KD.clone().fill_(torch.nan)):
         with pytest.raises(ValueError, match="at least two finite object tokens"):
-            selector.fit_whitening(bad)
+            selector.fit_inputs(bad)
     tokens_NTD, text_WC = tokens_KD[:60].view(3, 20, 8), torch.randn(5, 16)
     save_selector(selector, tmp_path)
     again, _ = load_selector(tmp_path)(tokens_NTD, text_WC)

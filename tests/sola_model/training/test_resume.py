@@ -6,13 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from sola_model.training.loop import train_selector
-from tests.sola_model.training.training_videos import make_videos, with_training
+from tests.sola_model.training.training_videos import (
+    TINY_TWO_TOWER,
+    make_videos,
+    with_geometry_and_words,
+    with_training,
+)
 
 ROOT = Path(__file__).parents[3]
 ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT  # whether a child has, left to be waited for
@@ -48,6 +54,24 @@ def test_stopped_between_steps(tmp_path, schedule, step):
     assert len(positions) == len(set(positions)) == 3 * 7  # nothing was done twice
     assert_same(train_selector(VIDEOS, VALIDATION, recipe, cut), whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.pt", "whole.pt"]
+
+
+def test_the_two_tower_selector_stopped_between_steps(tmp_path):
+    recipe = replace(TINY_TWO_TOWER, training=replace(TINY_TWO_TOWER.training, epochs=3))
+    videos, validation = with_geometry_and_words(VIDEOS), with_geometry_and_words(VALIDATION)
+    whole = train_selector(videos, validation, recipe, tmp_path / "whole.pt")
+    assert whole.metrics[-1].train_loss < whole.metrics[0].train_loss
+    for step in (2, 9, 14):
+        seen, cut = [], tmp_path / f"{step}.pt"
+
+        def stop(progress, seen=seen, step=step):
+            seen.append(progress)
+            if len(seen) == step:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train_selector(videos, validation, recipe, cut, on_progress=stop, checkpoint_seconds=0)
+        assert_same(train_selector(videos, validation, recipe, cut), whole)
 
 
 def test_stopped_before_the_first_checkpoint_of_an_epoch(tmp_path):

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from sola_model.recipes import LossConfig, Recipe, SelectorConfig, TrainingConfig
+from sola_model.masks.geometry import CHANNELS
+from sola_model.recipes import LossConfig, Recipe, SelectorConfig, TrainingConfig, TwoTowerConfig
+from sola_model.text.words import with_words
 from sola_model.training.data import TrainingVideo
 
 TINY = Recipe(
@@ -13,6 +15,29 @@ TINY = Recipe(
     loss=LossConfig(),
     training=TrainingConfig(epochs=4, learning_rate=1e-3, expressions_per_step=2),
 )
+
+# The same task for the two-tower selector, which keeps some of the videos out.
+TINY_TWO_TOWER = replace(
+    TINY,
+    name="tiny-two-tower",
+    token_features="pointer+geometry",
+    selector=TwoTowerConfig(token_dim=8 + CHANNELS, text_dim=16, vocabulary=20, width=16),
+    loss=LossConfig(positive_weight=1.0, alignment_weight=0.0),
+)
+
+
+def with_geometry_and_words(videos: list[TrainingVideo]) -> list[TrainingVideo]:
+    """These videos as the two-tower selector reads them; geometry and words say nothing."""
+    return [
+        replace(
+            video,
+            tokens_NTD=torch.cat(
+                [video.tokens_NTD, torch.ones(*video.tokens_NTD.shape[:2], CHANNELS)], dim=-1
+            ),
+            texts=[with_words(text_WC, torch.arange(len(text_WC))) for text_WC in video.texts],
+        )
+        for video in videos
+    ]
 
 
 def with_training(**changes) -> Recipe:

@@ -1,0 +1,102 @@
+"""Frozen configurations: read back from JSON, and changed field by field.
+
+A configuration is a frozen dataclass whose fields are numbers, texts, None or configurations.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass, replace
+from operator import attrgetter
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+Settings = TypeVar("Settings")
+
+
+def check_choices(config: Any) -> None:
+    """ValueError when a field with a list of valid values has another one."""
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            valid = " or ".join(map(repr, get_args(kind)))
+            raise ValueError(f"{name}={value!r}: choose {valid}.")
+
+
+def from_dict(config: Mapping[str, Any], kind: Any) -> Any:
+    """The frozen configuration of type `kind` that `dataclasses.asdict` made `config` of.
+
+    Where a field takes one of several configurations, it is the one that has all of the names.
+
+    Raises ValueError for a name that the type does not have.
+    """
+    for member in get_args(kind) or (kind,):
+        kinds = get_type_hints(member)
+        if config.keys() <= kinds.keys():
+            return member(
+                **{
+                    name: from_dict(value, kinds[name]) if isinstance(value, Mapping) else value
+                    for name, value in config.items()
+                }
+            )
+    raise ValueError(f"No settings of {kind} have the names {', '.join(config)}.")
+
+
+def override(recipe: Settings, changes: Sequence[str]) -> Settings:
+    """The recipe with fields changed, each given as "field=value" or "section.field=value".
+
+    override(RELEASE, ["selector.layers=1", "loss.alignment_weight=0"]) is the release with one
+    layer and without alignment loss. Values are numbers, true, false, none or plain text, as the
+    field takes them. What differs is appended to the recipe's name, so that run ids and reports
+    show it: "release+alignment_weight=0+layers=1".
+
+    Raises ValueError for a field that is not there and for a value that does not fit it.
+    """
+    changed, paths = recipe, set()
+    for change in changes:
+        path, equals, text = (part.strip() for part in change.partition("="))
+        if not equals:
+            raise ValueError(f"{change!r} has no '='. Write it like 'selector.layers=1'.")
+        changed = _changed(changed, path.split("."), path, text)
+        paths.add(path)
+    suffix = ""
+    for path in sorted(paths):
+        old, new = (attrgetter(path)(r) for r in (recipe, changed))
+        if new != old:
+            shown = f"{new:g}" if isinstance(new, float) else str(new)
+            suffix += f"+{path.split('.')[-1]}={shown}"
+    return replace(changed, name=recipe.name + re.sub(r"[^\w.+=-]", "_", suffix))
+
+
+def _changed(config: Any, names: Sequence[str], path: str, text: str) -> Any:
+    """A frozen configuration with the field at `names`, the end of `path`, set to `text`."""
+    kinds = {n: kind for n, kind in get_type_hints(type(config)).items() if n != "name"}
+    sections = {n for n in kinds if is_dataclass(getattr(config, n))}
+    name, *deeper = names
+    if name not in kinds or (name in sections) != bool(deeper):
+        valid = ", ".join(f"{n}.<field>" if n in sections else n for n in kinds)
+        raise ValueError(f"There is no setting {path!r}. {type(config).__name__} has: {valid}.")
+    if deeper:
+        return replace(config, **{name: _changed(getattr(config, name), deeper, path, text)})
+    return replace(config, **{name: _parsed(text, kinds[name], path)})
+
+
+def _parsed(text: str, kind: Any, path: str) -> Any:
+    """`text` as a value of the type (Literal, bool, int, float, str; or one of them | None)."""
+    if NoneType in get_args(kind):
+        if text == "none":
+            return None
+        (kind,) = set(get_args(kind)) - {NoneType}
+    if get_origin(kind) is Literal:
+        return text  # checked by the configuration itself
+    if kind is bool and text in ("true", "false"):
+        return text == "true"
+    if kind in (int, float, str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if kind is str or math.isfinite(value):
+            return value
+    valid = {bool: "true or false", int: "a whole number", float: "a number"}
+    raise ValueError(f"{path}={text!r}: this setting is {valid.get(kind, 'not one to change')}.")
