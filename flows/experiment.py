@@ -10,7 +10,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.demo import VIDEOS
-from flows.experiments import ablations, analysis, robustness, tokens, transfer
+from flows.experiments import ablations, analysis, counterfactual, robustness, tokens, transfer
 from flows.experiments.setup import Setup
 from flows.printing import print_experiment
 from tasks.experiment_tables import write_results
@@ -38,6 +38,7 @@ EXPERIMENTS: dict[str, Callable[[Setup], list[Measured]]] = {
     "error_budget": analysis.error_budget,
     "token_precision": analysis.token_precision,
     "extraction_cost": analysis.extraction_cost,
+    "counterfactual": counterfactual.counterfactual,
 }
 # They change settings that only the paper's selector has.
 OF_THE_PAPERS_SELECTOR = (
@@ -66,6 +67,7 @@ def experiment(
     ground_truth: bool = False,
     seeds: int = 3,
     limit: int | None = None,
+    run: str | None = None,
     out: str | None = None,
     workers: int | None = None,
 ) -> dict[str, str]:
@@ -98,6 +100,7 @@ def experiment(
         ground_truth=ground_truth,
         seeds=seeds,
         limit=limit,
+        run=run,
         workers=workers,
     )
     not_run = {}

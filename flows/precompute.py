@@ -12,6 +12,7 @@ from sola_model.recipes import recipe_by_name
 from tasks.detect import detect_videos, import_boxes, wanted_detections
 from tasks.ingest import ingest_split
 from tasks.precompute import (
+    adopt_tracks,
     extract_box_tracks,
     extract_videos,
     wanted_box_tracks,
@@ -37,6 +38,8 @@ def precompute(
 ) -> Summary:
     """Ingest a split and extract the tracks of its videos that have none of this recipe yet.
 
+    Tracks that the warehouse has of the same frames, of another split, are copied.
+
     `sam2` replaces the recipe's checkpoint (path, hub id or "demo"). Boxes prompt as well, for
     inference: those that `detector` (path, hub id or "demo") finds for each expression, or those
     of a file `boxes`, see `tasks.detect.import_boxes`. `ground_truth` adds the tracks of its masks,
@@ -58,6 +61,7 @@ def precompute(
     store = Warehouse(warehouse)
     readable = [outcome.video_id for outcome in ingested if outcome.status == "done"]
     wanted = wanted_tracks(store, dataset, split, readable, settings)
+    adopt_tracks(store, wanted)
     summary = over_videos("precompute", store, wanted, extract_videos, settings, workers, ingested)
     imported = []
     if boxes:

@@ -206,19 +206,32 @@ def print_demo_report(warehouse: str, run_id: str) -> None:
         WITH everything AS (SELECT 'all' AS tag, * FROM ({load_query("scores_summary")})),
              by_tag AS ({load_query("scores_by_tag")})
         SELECT {columns} FROM (FROM everything UNION ALL BY NAME FROM by_tag)
-        WHERE run_id = '{run_id}'
+        WHERE run_id = '{run_id}' AND (
+            tag IN ('paraphrase', 'training words') OR split = 'valid_u'
             AND tag IN ('all', 'look-alike', 'motion', 'static', 'multi-target', 'no-target')
+        )
         ORDER BY tag
         """
     ).fetchall()
     headers = ["", "number", "oracle", "selector", *TRIVIAL.values()]
     _print(f"J&F in percent on held-out clips, run {run_id}", headers, scores)
     print("all, largest, random: what selecting all tracks, the largest or a random one would give")
-    print("look-alike: something that looks like the target is not meant; only motion tells\n")
+    print("look-alike: something that looks like the target is not meant; only motion tells")
+    print("paraphrase: all of them, in words that no training expression has; training words: in")
+    print("their own, beside it, with the same tracks to choose from (those of the grid alone)")
+    accuracies = connection.sql(
+        f"SELECT n_acc, t_acc FROM ({load_query('scores_summary')}) "
+        f"WHERE run_id = '{run_id}' AND split = 'valid_u' AND n_acc IS NOT NULL"
+    ).fetchall()
+    for n_acc, t_acc in accuracies:
+        print(
+            f"N-acc {n_acc:.2f}, T-acc {t_acc:.2f}: empty where there is no target, not elsewhere"
+        )
+    print()
     table4 = connection.sql(
         f"""
         SELECT run_id, jf, j, f FROM ({load_query("scores_summary")})
-        WHERE run_id = '{run_id}' OR run_id LIKE 'detector-only-%'
+        WHERE split = 'valid_u' AND (run_id = '{run_id}' OR run_id LIKE 'detector-only-%')
         ORDER BY run_id = '{run_id}', run_id
         """
     ).fetchall()

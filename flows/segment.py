@@ -12,12 +12,17 @@ from flows.fanout import Summary, over_videos
 from flows.progress import frame_progress
 from tasks.detect import detect_videos, wanted_detections
 from tasks.evaluate import evaluate_videos
-from tasks.precompute import extract_box_tracks, extract_videos, wanted_box_tracks, wanted_tracks
+from tasks.precompute import (
+    adopt_tracks,
+    extract_box_tracks,
+    extract_videos,
+    wanted_box_tracks,
+    wanted_tracks,
+)
 from tasks.segment import (
     CLIP_FRAMES,
     DATASET,
     SPLIT,
-    adopt_tracks,
     frame_count,
     ingest_clips,
     require_current,

@@ -1,12 +1,13 @@
 """Rows of the table `experiments`, and what experiments ask of runs that are there."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sola_model.metrics.pairs import is_right
 from sola_model.recipes import recipe_from
 from sola_model.settings import override
 from tasks.evaluate import find_run
@@ -77,6 +78,38 @@ def share_weights(store: Warehouse, run_id: str, changes: Sequence[str]) -> str:
     }
     store.publish("train", Key(run_id=new_id), identity, tables)
     return new_id
+
+
+def pair_answers(
+    store: Warehouse, run_id: str, dataset: str, split: str, pairs: Mapping[tuple[str, str], str]
+) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+    """(pair, whether the answer is right) of a run's scores, and of the oracle over its tracks.
+
+    `pairs`: (video id, expression id) -> pair.
+
+    Raises:
+        WarehouseError: some of the expressions have no scores.
+    """
+    evaluated = store.current("evaluate", dataset=dataset, split=split, run_id=run_id)
+    expressions = store.read(
+        "expressions", store.current("ingest", dataset=dataset, split=split).values()
+    ).to_pylist()
+    has_target = {(e["video_id"], e["expression_id"]): bool(e["object_ids"]) for e in expressions}
+    of_run, of_oracle = [], []
+    for row in store.read("scores", evaluated.values()).to_pylist():
+        name = row["video_id"], row["expression_id"]
+        if name not in pairs:
+            continue
+        predicted = not row["predicted_empty"]
+        of_run.append((pairs[name], is_right(row["jf"], has_target[name], predicted)))
+        # The oracle selects nothing where that is best: without target it always does.
+        of_oracle.append((pairs[name], is_right(row["oracle_jf"], has_target[name], False)))
+    if len(of_run) < len(pairs):
+        raise WarehouseError(
+            f"{len(pairs) - len(of_run)} of {len(pairs)} expressions of {dataset}/{split} have no "
+            f"scores of {run_id}; `sola status` says why"
+        )
+    return of_run, of_oracle
 
 
 def has_box_tracks(store: Warehouse, dataset: str, split: str) -> bool:

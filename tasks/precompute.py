@@ -18,7 +18,8 @@ from tasks.outcome import Outcome, publish_each
 from tasks.tables import read_boxes, read_mask_tracks, read_objects, read_video, track_tables
 from tasks.worker import device
 from warehouse import Commit, Key, Warehouse, fingerprint
-from warehouse.corruptions import frames_of
+from warehouse.commits import STAGES
+from warehouse.corruptions import corruption_of, frames_of
 from warehouse.sources.base import VOID
 
 VERSION = 2  # raise it when the same frames, weights and settings give other tracks
@@ -48,6 +49,36 @@ def wanted_tracks(
         )
         for key, content in zip(keys, frames, strict=True)
     }
+
+
+def adopt_tracks(store: Warehouse, wanted: dict[Key, str]) -> None:
+    """Publish wanted tracks that the warehouse has of the same frames under another key.
+
+    Frames of a corrupted split are its own: their fingerprint does not tell how they are corrupted.
+    """
+    missing = [
+        key for key in store.missing("precompute", wanted) if corruption_of(key.split) is None
+    ]
+    if not missing:
+        return
+    there = {
+        commit.fingerprint: commit
+        for key, commit in store.current("precompute").items()
+        if corruption_of(key.split) is None
+    }
+    for key in missing:
+        commit = there.get(wanted[key])
+        if commit and store.intact([commit]):
+            tables = {name: _of(store.read(name, [commit]), key) for name in STAGES["precompute"]}
+            store.publish("precompute", key, wanted[key], tables)
+
+
+def _of(table: pa.Table, key: Key) -> pa.Table:
+    """The rows as those of another video."""
+    for name in ("dataset", "split", "video_id"):
+        values = pa.array([getattr(key, name)] * table.num_rows, pa.string())
+        table = table.set_column(table.column_names.index(name), name, values)
+    return table
 
 
 @task(cache_policy=NO_CACHE)

@@ -19,6 +19,7 @@ from sola_model.metrics.jf import (
     no_target_accuracy,
     target_accuracy,
 )
+from sola_model.metrics.pairs import Consistency, consistency, is_right
 from sola_model.metrics.protocols import PROTOCOLS, davis_semi_supervised, davis_unsupervised
 from tasks.parallel import Progress, each_video
 from warehouse.annotations import VARIANTS, AnnotatedVideo, guess_protocol, read_annotations
@@ -30,7 +31,10 @@ NAMED = 5  # files that a message names
 
 @dataclass(frozen=True, kw_only=True)
 class ExpressionScore:
-    """J, F and J&F of one expression, fractions; whether it has a target and a prediction."""
+    """J, F and J&F of one expression, fractions; whether it has a target and a prediction.
+
+    `pair` is the name of the pair that it is one of, "kind/number", if it is.
+    """
 
     video_id: str
     expression_id: str
@@ -39,6 +43,7 @@ class ExpressionScore:
     jf: float
     has_target: bool
     predicted: bool
+    pair: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +66,24 @@ class SubmissionScores:
         predicted = [e.predicted for e in self.expressions]
         return no_target_accuracy(has_target, predicted), target_accuracy(has_target, predicted)
 
+    @property
+    def consistency(self) -> dict[str, Consistency]:
+        """The share of pairs with both answers right, by kind and over "all"; {} without any."""
+        return consistency(
+            (e.pair, is_right(e.jf, e.has_target, e.predicted)) for e in self.expressions if e.pair
+        )
+
     def as_json(self) -> dict[str, Any]:
         """The report's machine-readable form; fractions."""
         names = ("video_id", "expression_id", "j", "f", "jf")
         rows = [asdict(expression) for expression in self.expressions]
-        return {
+        report = {
             "mean": self.mean._asdict(),
             "expressions": [{name: row[name] for name in names} for row in rows],
         }
+        if pairs := self.consistency:
+            report["consistency"] = {kind: found._asdict() for kind, found in pairs.items()}
+        return report
 
 
 def score_submission(
@@ -191,6 +206,7 @@ def _score_expression(
         **j_and_f(target, prediction)._asdict(),
         has_target=bool(areas_of(target).any()),
         predicted=bool(areas_of(prediction).any()),
+        pair=video.pairs.get(expression_id),
     )
 
 

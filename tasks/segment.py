@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -20,7 +19,7 @@ from sola_model.recipes import Recipe, recipe_from
 from tasks.evaluate import find_run, wanted_scores
 from tasks.tables import source_tables
 from warehouse import Key, Warehouse, WarehouseError, fingerprint
-from warehouse.commits import STAGES, file_safe
+from warehouse.commits import file_safe
 from warehouse.frames import content_hash, frame_size
 from warehouse.own_video import OwnVideo, own_video
 from warehouse.sources.base import SourceExpression, SourceVideo
@@ -111,27 +110,6 @@ def _contents(video: OwnVideo, parts: Sequence[Sequence[str]]) -> list[str]:
         content if part == video.frames else fingerprint(file=content, frames=part)
         for part in parts
     ]
-
-
-def adopt_tracks(store: Warehouse, wanted: dict[Key, str]) -> None:
-    """Publish wanted tracks that the warehouse has of the same frames under another key."""
-    missing = store.missing("precompute", wanted)
-    if not missing:
-        return
-    there = {commit.fingerprint: commit for commit in store.current("precompute").values()}
-    for key in missing:
-        commit = there.get(wanted[key])
-        if commit and store.intact([commit]):
-            tables = {name: _of(store.read(name, [commit]), key) for name in STAGES["precompute"]}
-            store.publish("precompute", key, wanted[key], tables)
-
-
-def _of(table: pa.Table, key: Key) -> pa.Table:
-    """The rows as those of another video."""
-    for name in ("dataset", "split", "video_id"):
-        values = pa.array([getattr(key, name)] * table.num_rows, pa.string())
-        table = table.set_column(table.column_names.index(name), name, values)
-    return table
 
 
 def wanted_clip_scores(store: Warehouse, run: dict, keys: Sequence[Key]) -> dict[Key, str]:

@@ -25,7 +25,7 @@ import torch
 from sola_model.recipes import Recipe
 from sola_model.selector.background import training_foreground
 from sola_model.text.cache import CachedTextEncoder
-from sola_model.text.encoder import text_encoder_identity
+from sola_model.text.encoder import text_encoder_dim, text_encoder_identity
 from sola_model.training.data import TrainingVideo
 from tasks.tables import read_expressions, read_track_features
 from warehouse import Commit, Key, Warehouse, fingerprint
@@ -65,8 +65,10 @@ def training_set(
     `inference`: leave out the tracks of ground-truth masks, which are for training only. The
     recipe's `background_in_training` is for the other sets.
 
-    Raises ValueError for tokens that are not finite and for texts the encoder does not take.
+    Raises ValueError for tokens that are not finite, for texts the encoder does not take, and
+    before anything is encoded where the encoder's features do not fit the selector.
     """
+    _check_text_dim(recipe)
     keys = list(keys)
     name = fingerprint(
         contents=video_contents(store, keys),
@@ -81,6 +83,16 @@ def training_set(
     if not folder.is_dir():
         _write(store, keys, recipe, folder, inference)
     return _read(keys, folder)
+
+
+def _check_text_dim(recipe: Recipe) -> None:
+    dim = text_encoder_dim(recipe.text_encoder)
+    if dim != recipe.selector.text_dim:
+        raise ValueError(
+            f"text encoder {recipe.text_encoder!r} gives {dim} channels, the selector takes "
+            f"{recipe.selector.text_dim}: set selector.text_dim={dim} (with sola train, --set "
+            f"selector.text_dim={dim}), or choose another text_encoder."
+        )
 
 
 def _write(

@@ -10,6 +10,9 @@
 The layouts are those of the readers in `warehouse.sources`.
 """
 
+import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,12 +41,17 @@ VARIANTS = 4  # texts of each object of Ref-DAVIS17
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedVideo:
-    """A video to score: expression id -> its objects, and their masks, as RLE or in images."""
+    """A video to score: expression id -> its objects, and their masks, as RLE or in images.
+
+    `pairs`: expression id -> "kind/number", of expressions that are one of a pair. MeViS's layout
+    has it as the key "pair", an extension of ours.
+    """
 
     video_id: str
     frames: tuple[str, ...]
     expressions: Mapping[str, tuple[str, ...]]
     masks: Mapping[str, Masks] = field(default_factory=dict)
+    pairs: Mapping[str, str] = field(default_factory=dict)
     images: tuple[Path, ...] = ()  # label images, one per frame; where there are any, `masks` is {}
 
     def read_masks(self) -> Mapping[str, Masks]:
@@ -102,12 +110,15 @@ def _read_mevis(folder: Path, names: Sequence[str], errors: list[str]) -> list[A
             "benchmark's server can score it"
         )
     masks = read_json_object(folder / "mask_dict.json")
-    videos = []
+    videos: list[AnnotatedVideo] = []
     for video_id, meta in read_videos(meta_file).items():
         where = f"{meta_file}: video {video_id!r}"
         frames = read_frame_names(meta, where, errors)
-        expressions = {}
+        expressions: dict[str, tuple[str, ...]] = {}
+        pairs: dict[str, str] = {}
         for expression_id, fields in read_texts(meta, where, errors).items():
+            if "pair" in fields:
+                pairs[expression_id] = fields["pair"]
             anno_ids = fields.get("anno_id")
             if not isinstance(anno_ids, list):
                 errors.append(f'{where}, expression {expression_id!r}: "anno_id" must be a list')
@@ -133,9 +144,22 @@ def _read_mevis(folder: Path, names: Sequence[str], errors: list[str]) -> list[A
                 frames=frames,
                 expressions=expressions,
                 masks={name: masks.get(name) for name in named},
+                pairs=pairs,
             )
         )
+    errors += _pair_errors(meta_file, videos)
     return videos
+
+
+def _pair_errors(meta_file: Path, videos: Sequence[AnnotatedVideo]) -> list[str]:
+    """An error for each pair that is not named "kind/number" or is not of two expressions."""
+    count = Counter(json.dumps(pair) for video in videos for pair in video.pairs.values())
+    return [
+        f"{meta_file}: pair {pair} has {members} expressions; a pair is two expressions with the "
+        'same "pair", a text such as "reversed/3"'
+        for pair, members in count.items()
+        if members != 2 or not re.fullmatch(r'"[^/"]+/[^/"]+"', pair)
+    ]
 
 
 def _is_rle(mask: object) -> bool:

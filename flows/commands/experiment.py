@@ -29,6 +29,9 @@ def experiment(
         bool, typer.Option("--ground-truth", help="As in sola precompute, for the training split.")
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each variant.")] = 3,
+    run: Annotated[
+        str | None, typer.Option(help="Run that counterfactual measures; default: the newest.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for README.md with all tables, and pictures."),
@@ -54,7 +57,7 @@ def experiment(
         not_run = flow(
             str(warehouse), list(EXPERIMENTS) if everything else names, dataset,
             str(root) if root else None, split, validation, recipe, changes, sam2, detector,
-            ground_truth, seeds, limit, str(out) if out else None, workers,
+            ground_truth, seeds, limit, run, str(out) if out else None, workers,
         )  # fmt: skip
     for name, why in not_run.items():
         console.print(f"{name} could not run: {why}", markup=False, highlight=False)

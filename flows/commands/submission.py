@@ -64,7 +64,7 @@ def score(
 
 
 def _table(scores: "SubmissionScores") -> str:
-    """A line per expression and their mean, in percent; N-acc and T-acc where they apply."""
+    """A line per expression and their mean, in percent; N-acc, T-acc and pairs where they apply."""
     rows = [(e.video_id, e.expression_id, e.jf, e.j, e.f) for e in scores.expressions]
     mean = scores.mean
     rows.append(("mean", f"of {len(scores.expressions)}", mean.jf, mean.j, mean.f))
@@ -80,6 +80,8 @@ def _table(scores: "SubmissionScores") -> str:
             f"N-acc {100 * n_acc:.2f}, T-acc {100 * t_acc:.2f}, "
             f"mean of J&F, N-acc and T-acc {100 * (mean.jf + n_acc + t_acc) / 3:.2f}"
         )
+    for kind, found in scores.consistency.items():
+        lines.append(f"both answers right, {kind}: {100 * found.share:.2f} of {found.pairs} pairs")
     return "\n".join([*lines, f"in percent, by protocol {scores.protocol}"])
 
 

@@ -48,6 +48,7 @@ class Setup:
     detector: whose boxes prompt as well in the validation split, as at the paper's inference.
     ground_truth: with tracks of ground-truth masks to train on (release).
     limit: only the first videos of each split.
+    run: the run that is measured where an experiment measures one; None: the newest.
     """
 
     warehouse: str
@@ -62,6 +63,7 @@ class Setup:
     ground_truth: bool = False
     seeds: int = 3
     limit: int | None = None
+    run: str | None = None
     workers: int | None = None
 
     @property

@@ -4,7 +4,8 @@ Axes: W text tokens, C text channels.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -29,6 +30,34 @@ def text_encoder_identity(name_or_path: str) -> str:
     return digest.hexdigest()
 
 
+def text_encoder_dim(name_or_path: str) -> int:
+    """The number of channels C of an encoder's features, from its configuration alone.
+
+    Raises ValueError if that cannot be read.
+    """
+    from transformers import AutoConfig
+
+    with _explained(name_or_path):
+        return AutoConfig.from_pretrained(_source(name_or_path)).hidden_size
+
+
+def _source(name_or_path: str) -> str:
+    return str(DEMO_TEXT_ENCODER) if name_or_path == "demo" else name_or_path
+
+
+@contextmanager
+def _explained(name_or_path: str) -> Iterator[None]:
+    """Errors of `from_pretrained` as a ValueError that says what to give."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Text encoder {name_or_path!r} cannot be loaded: {error}\nGive a hub name such as "
+            "'sentence-transformers/all-roberta-large-v1' (needs internet the first time) or "
+            "a folder written by save_pretrained that holds model and tokenizer."
+        ) from error
+
+
 class TextEncoder:
     """A pretrained `transformers` text model, used as it is.
 
@@ -45,16 +74,10 @@ class TextEncoder:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()  # of weights read from disk; ours are over videos and epochs
-        source = str(DEMO_TEXT_ENCODER) if name_or_path == "demo" else name_or_path
-        try:
+        source = _source(name_or_path)
+        with _explained(name_or_path):
             self.tokenizer = AutoTokenizer.from_pretrained(source)
             model = AutoModel.from_pretrained(source, dtype=torch.float32)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"Text encoder {name_or_path!r} cannot be loaded: {error}\nGive a hub name such as "
-                "'sentence-transformers/all-roberta-large-v1' (needs internet the first time) or "
-                "a folder written by save_pretrained that holds model and tokenizer."
-            ) from error
         if model.config.is_encoder_decoder:
             model = model.get_encoder()
         self.device = device

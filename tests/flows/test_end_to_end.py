@@ -79,6 +79,33 @@ def test_the_demo_report_has_the_baseline_beside_the_selector(
         assert f"{jf:.2f}" in line
 
 
+def test_paraphrases_choose_from_the_tracks_that_are_there(
+    finished: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    write_dataset(tmp_path / "data", {"valid_u": 2, "paraphrase": 2}, seed=1, frames=8)
+    root = str(shutil.copytree(finished.root, tmp_path / "warehouse"))
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.fanout.video_workers", lambda _: pytest.fail("nothing to extract"))
+        summary = precompute(root, "demo", str(tmp_path / "data"), "paraphrase", recipe="demo")
+    assert (summary.done, summary.present, summary.failed) == (0, 2, 0)
+    store = Warehouse(root)
+    for table in ("prompts", "tracks", "masks", "tokens"):
+        known, copied = (
+            store.read(table, store.current("precompute", split=split).values()).to_pylist()
+            for split in ("valid_u", "paraphrase")
+        )
+        assert [row | {"split": "paraphrase"} for row in known] == copied and copied
+    (run_id,) = (key.run_id for key in finished.current("train"))
+    evaluate(root, "demo", "paraphrase", run_id, workers=1)
+    print_demo_report(root, run_id)
+    table, rest = capsys.readouterr().out.split("Table 4")
+    numbers = {line.split("│")[1].strip(): line for line in table.splitlines() if "│" in line}
+    count = numbers["all"].split("│")[2]
+    assert count == numbers["paraphrase"].split("│")[2] == numbers["training words"].split("│")[2]
+    assert "N-acc" in table and run_id in rest
+
+
 def test_the_baseline_command_prints_its_scores_and_what_to_compare(finished: Warehouse) -> None:
     models = ["--recipe", "demo", "--detector", "demo", "--warehouse", finished.url]
     result = CliRunner().invoke(app, ["baseline", "--dataset", "demo", *models])

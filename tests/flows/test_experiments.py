@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.experiment import EXPERIMENTS, experiment
-from flows.experiments import analysis, robustness, transfer
+from flows.experiments import analysis, counterfactual, robustness, transfer
 from sola_model.extraction.sam2_models import DEMO_CHECKPOINT
 from tests.layouts import write_mevis
 from warehouse import Warehouse
@@ -31,6 +31,7 @@ def in_this_process() -> Iterator[None]:
         patch.setattr(transfer, "LONG", {"train": 1, "valid_u": 1})
         patch.setattr(transfer, "LONG_FRAMES", 12)
         patch.setattr(analysis, "TIMED_VIDEOS", 1)
+        patch.setattr(counterfactual, "PAIRS", 1)
         yield
 
 
@@ -230,6 +231,23 @@ def test_fewer_videos_bits_and_points(run) -> None:
     fewer = {row["split"].partition("@")[2]: row["prompts"] for row in prompts}
     assert fewer["points_per_side=5,stride=8"] < fewer["points_per_side=10,stride=4"]
     assert all(row["value"] > 0 for row in cost if row["metric"] == "extraction")
+
+
+def test_a_run_answers_counterfactual_pairs(run) -> None:
+    known = by_variant(run("table5a"))["with alignment loss"]
+    given = [str(run.root), ["counterfactual"], "demo", str(run.root.parent / "data")]
+    assert not experiment(*given, run=known, workers=1)
+    assert "there is no run none" in experiment(*given, run="none", workers=1)["counterfactual"]
+    found = ask(Warehouse(run.root), "FROM experiments ORDER BY position", ("counterfactual",))
+    assert {row["run_id"] for row in found} == {known}
+    shares = {(row["variant"], row["metric"].partition(",")[0]): row["value"] for row in found}
+    kinds = ("reversed", "swapped", "removed")
+    for variant in (known, "oracle over the tracks", "looks alone (chance)"):
+        mean = np.mean([shares[variant, kind] for kind in kinds])
+        assert shares[variant, "all"] == pytest.approx(mean)
+    assert [shares["looks alone (chance)", kind] for kind in kinds] == [0.5, 0, 0]
+    assert all(shares[known, k] <= shares["oracle over the tracks", k] for k in kinds)
+    assert len({video for video, _, _ in predictions(run.root, known, "counterfactual")}) == 6
 
 
 def test_an_ablation_on_mevis_is_one_command(prefect_server: str, tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ from tests.layouts import (
     write_ref_youtube_vos,
 )
 from warehouse.annotations import read_annotations
+from warehouse.demo_data import render_frames
+from warehouse.demo_data.counterfactual import CHANCE, SPLIT, find_pairs, write_pairs
+from warehouse.sources import SourceError
 
 
 def score(ground_truth: Path, predictions: Path, protocol: str | None = None) -> SubmissionScores:
@@ -179,3 +182,75 @@ def test_the_command_prints_json_and_nothing_else(mevis: Path, tmp_path: Path) -
     assert "valid_u_0/stray.png" in result.stderr
     table = CliRunner().invoke(app, ["score", *options]).stdout
     assert f"{100 * report['mean']['jf']:6.2f}" in table.splitlines()[-2]
+
+
+PAIRS, FRAMES = 2, 8
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A split of counterfactual pairs."""
+    root = tmp_path_factory.mktemp("pairs")
+    write_pairs(root, PAIRS, frames=FRAMES)
+    return root / SPLIT
+
+
+def answer_pairs(out: Path, select) -> None:
+    """Write masks as answers to the pairs: `select` of a clip's masks (N, T, H, W)."""
+    for kind in CHANCE:
+        for number, pair in enumerate(find_pairs(kind, PAIRS, 0, FRAMES)):
+            for letter, clip in zip("ab", pair, strict=True):
+                folder = out / f"{kind}_{number:04d}_{letter}" / "0"
+                folder.mkdir(parents=True)
+                _, masks_NTHW = render_frames(clip.scene)
+                for frame, mask_HW in enumerate(select(masks_NTHW)):
+                    image = Image.fromarray(mask_HW.astype(np.uint8) * 255)
+                    image.save(folder / f"{frame:05d}.png")
+
+
+def test_pairs_are_consistent_where_both_answers_are_right(pairs: Path, tmp_path: Path) -> None:
+    predict(pairs, "mevis", tmp_path / "right")
+    right = score(pairs, tmp_path / "right")
+    assert {kind: tuple(found) for kind, found in right.consistency.items()} == {
+        **{kind: (1, PAIRS) for kind in CHANCE},
+        "all": (1, PAIRS * len(CHANCE)),
+    }
+    assert right.as_json()["consistency"]["swapped"] == {"share": 1, "pairs": PAIRS}
+    command = ["score", "--ground-truth", str(pairs), "--predictions", str(tmp_path / "right")]
+    printed = CliRunner().invoke(app, command).output
+    assert f"both answers right, all: 100.00 of {PAIRS * len(CHANCE)} pairs" in printed
+
+
+def test_looks_alone_answer_pairs_at_chance(pairs: Path, tmp_path: Path) -> None:
+    found = {}
+    for name, select in {
+        "first": lambda masks_NTHW: masks_NTHW[0],
+        "second": lambda masks_NTHW: masks_NTHW[1],
+        "both": lambda masks_NTHW: masks_NTHW[:2].any(axis=0),
+        "none": lambda masks_NTHW: masks_NTHW[0] & False,
+    }.items():
+        answer_pairs(tmp_path / name, select)
+        scored = score(pairs, tmp_path / name)
+        found[name] = {kind: share for kind, (share, _) in scored.consistency.items()}
+    for kind, chance in CHANCE.items():
+        # The first look-alike is the one that is taken away: who takes it knows more than looks.
+        if kind != "removed":
+            assert (found["first"][kind] + found["second"][kind]) / 2 == chance
+        assert found["second"][kind] == found["both"][kind] == found["none"][kind] == 0
+
+
+def test_masks_without_pairs_have_no_consistency(mevis: Path, tmp_path: Path) -> None:
+    predict(mevis, "mevis", tmp_path / "masks")
+    scores = score(mevis, tmp_path / "masks")
+    assert scores.consistency == {} and "consistency" not in scores.as_json()
+
+
+@pytest.mark.parametrize("pair", ["reversed/0", "reversed", 3, ["reversed/0"]])
+def test_a_pair_that_is_none_is_named(mevis: Path, tmp_path: Path, pair) -> None:
+    predict(mevis, "mevis", tmp_path / "masks")
+    meta = json.loads((mevis / "meta_expressions.json").read_text())
+    expressions = next(iter(meta["videos"].values()))["expressions"]
+    next(iter(expressions.values()))["pair"] = pair
+    (mevis / "meta_expressions.json").write_text(json.dumps(meta))
+    with pytest.raises(SourceError, match="has 1 expressions; a pair is two expressions"):
+        score(mevis, tmp_path / "masks")

@@ -16,6 +16,7 @@ from tasks.detect import detect_videos, wanted_detections
 from tasks.evaluate import evaluate_videos
 from tasks.ingest import ingest_split
 from tasks.precompute import (
+    adopt_tracks,
     extract_box_tracks,
     extract_videos,
     wanted_box_tracks,
@@ -24,7 +25,6 @@ from tasks.precompute import (
 from tasks.segment import (
     DATASET,
     SPLIT,
-    adopt_tracks,
     ingest_clips,
     require_current,
     run_to_segment_with,

@@ -197,3 +197,13 @@ def test_a_split_without_positive_labels_is_refused(warehouse):
     label_videos.fn(str(warehouse), wanted, strict)
     with pytest.raises(ValueError, match=r"Nothing to learn from: 2 videos.*threshold \(1.0"):
         train_run.fn(str(warehouse), TRAIN, [], strict)
+
+
+def test_an_encoder_that_does_not_fit_names_the_setting_before_anything_is_encoded(warehouse):
+    narrow = override(RECIPE, ["selector.text_dim=64"])
+    with pytest.raises(
+        ValueError, match=r"'demo' gives 128 channels.* 64: set selector.text_dim=128"
+    ):
+        train_run.fn(str(warehouse), TRAIN, VALID, narrow)
+    assert not (warehouse / "cache").exists()
+    train_run.fn(str(warehouse), TRAIN, VALID, override(narrow, ["selector.text_dim=128"]))

@@ -5,12 +5,14 @@ shape can be open to argument ("moving left" of a shape that moves left and stop
 are not used in that scene, so that every expression has one right answer.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from warehouse.demo_data.scene import COLOURS, DIRECTIONS, KINDS, Scene, Shape
+
+Look = tuple[str | None, str | None]
+"""Colour and kind, None where unsaid."""
 
 EXPRESSIONS = 14  # at most, of one scene; MeViS has as many on average
 GENERIC_NOUNS = ("shape", "object", "thing")
@@ -40,6 +42,20 @@ DIRECTION_WORDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """What an expression says, whatever its words.
+
+    `motion` is one of `WORDINGS`, "follows", "is followed", "faster" or "slower", None of a static
+    expression. `other` is the look of the shape that it follows or is followed by.
+    """
+
+    look: Look
+    motion: str | None = None
+    direction: str | None = None
+    other: Look | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Description:
     """An expression, the indices of the shapes it refers to, and what it takes to tell them.
 
@@ -50,6 +66,7 @@ class Description:
     text: str
     targets: tuple[int, ...]
     tags: tuple[str, ...]
+    meaning: Meaning
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> list[Description]:
@@ -73,8 +90,8 @@ def _sample(rng: np.random.Generator, items: list[Description], count: int) -> l
     return [items[i] for i in rng.permutation(len(items))[:count]]
 
 
-def _nouns(scene: Scene) -> list[tuple[str | None, str | None]]:
-    """Every (colour, kind) that a noun phrase of the scene may name; None where unsaid."""
+def _nouns(scene: Scene) -> list[Look]:
+    """Every look that a noun phrase of the scene may name."""
     looks = {(s.colour, s.kind) for s in scene.shapes}
     partial = {(colour, None) for colour, _ in looks} | {(None, kind) for _, kind in looks}
     return [*sorted(looks), *sorted(partial, key=str), (None, None)]
@@ -89,38 +106,34 @@ def _noun_phrase(rng: np.random.Generator, colour: str | None, kind: str | None,
     return " ".join(filter(None, [determiner, colour, noun]))
 
 
-def _fits(shape: Shape, colour: str | None, kind: str | None) -> bool:
+def fits(shape: Shape, colour: str | None, kind: str | None) -> bool:
+    """Whether a shape looks like that; None where unsaid."""
     return colour in (None, shape.colour) and kind in (None, shape.kind)
 
 
-def _holds(motion: str, direction: str | None) -> Callable[[Shape], bool | None]:
+def holds(motion: str, direction: str | None, shape: Shape) -> bool | None:
     """Whether a motion phrase is true of a shape; None where that is open to argument."""
-
-    def holds(shape: Shape) -> bool | None:
-        if motion == "moves":
-            if shape.motion == "moves":
-                return shape.direction == direction
-            along = shape.direction is not None and (
-                (shape.direction in ("left", "right")) == (direction in ("left", "right"))
-            )
-            return None if along else False
-        if motion == "stands still" and shape.motion in ("grows", "shrinks", "spins"):
-            return None
-        if motion == "turns back" and shape.motion == "leaves and returns":
-            return None
-        return shape.motion == motion
-
-    return holds
+    if motion == "moves":
+        if shape.motion == "moves":
+            return shape.direction == direction
+        along = shape.direction is not None and (
+            (shape.direction in ("left", "right")) == (direction in ("left", "right"))
+        )
+        return None if along else False
+    if motion == "stands still" and shape.motion in ("grows", "shrinks", "spins"):
+        return None
+    if motion == "turns back" and shape.motion == "leaves and returns":
+        return None
+    return shape.motion == motion
 
 
 def _motion_descriptions(scene: Scene, rng: np.random.Generator) -> list[Description]:
     found = []
     for motion, wordings in WORDINGS.items():
         for direction in DIRECTIONS if motion == "moves" else (None,):
-            holds = _holds(motion, direction)
             for colour, kind in _nouns(scene):
-                meant = [n for n, s in enumerate(scene.shapes) if _fits(s, colour, kind)]
-                truth = {n: holds(scene.shapes[n]) for n in meant}
+                meant = [n for n, s in enumerate(scene.shapes) if fits(s, colour, kind)]
+                truth = {n: holds(motion, direction, scene.shapes[n]) for n in meant}
                 if None in truth.values():
                     continue
                 targets = tuple(n for n in meant if truth[n])
@@ -130,7 +143,8 @@ def _motion_descriptions(scene: Scene, rng: np.random.Generator) -> list[Descrip
                 if len(targets) > 1:
                     wording = _plural(wording)
                 noun = _noun_phrase(rng, colour, kind, many=len(targets) > 1)
-                found.append(_description(scene, f"{noun} {wording}", targets, motion))
+                meaning = Meaning(look=(colour, kind), motion=motion, direction=direction)
+                found.append(_description(scene, f"{noun} {wording}", targets, meaning))
     return found
 
 
@@ -151,9 +165,11 @@ def _relations(scene: Scene, rng: np.random.Generator) -> list[Description]:
         noun = _noun_phrase(rng, None, None, many=False)
         after = str(rng.choice(["following", "moving behind"]))
         text = f"{noun} {after} the {leader.colour} {leader.kind}"
-        found.append(_description(scene, text, (n,), "follows"))
+        follows = Meaning(look=(None, None), motion="follows", other=(leader.colour, leader.kind))
+        found.append(_description(scene, text, (n,), follows))
         text = f"{noun} followed by the {shape.colour} {shape.kind}"
-        found.append(_description(scene, text, (shape.follows,), "follows"))
+        followed = replace(follows, motion="is followed", other=(shape.colour, shape.kind))
+        found.append(_description(scene, text, (shape.follows,), followed))
     first, second = scene.shapes[:2]
     moving = first.motion == second.motion == "moves"
     if moving and (first.colour, first.kind) == (second.colour, second.kind):
@@ -161,33 +177,36 @@ def _relations(scene: Scene, rng: np.random.Generator) -> list[Description]:
             ratio = (first.speed / second.speed) ** sign
             if max(ratio, 1 / ratio) > 1.5:
                 text = f"the {word} {first.colour} {first.kind}"
-                found.append(_description(scene, text, (0 if ratio > 1 else 1,), word))
+                meaning = Meaning(look=(first.colour, first.kind), motion=word)
+                found.append(_description(scene, text, (0 if ratio > 1 else 1,), meaning))
     return found
 
 
 def _static_descriptions(scene: Scene, rng: np.random.Generator) -> list[Description]:
     found = []
     for colour, kind in _nouns(scene)[:-1]:
-        targets = tuple(n for n, s in enumerate(scene.shapes) if _fits(s, colour, kind))
+        targets = tuple(n for n, s in enumerate(scene.shapes) if fits(s, colour, kind))
         text = _noun_phrase(rng, colour, kind, many=len(targets) > 1)
-        found.append(_description(scene, text, targets, None))
+        found.append(_description(scene, text, targets, Meaning(look=(colour, kind))))
     return found
 
 
 def _absent_looks(scene: Scene, rng: np.random.Generator) -> list[Description]:
     """A few objects in colours that are not there."""
     absent = sorted(set(COLOURS) - {s.colour for s in scene.shapes})
+    looks = [(str(c), str(rng.choice(KINDS))) for c in rng.choice(absent, 2, replace=False)]
     return [
-        _description(scene, f"the {colour} {rng.choice(KINDS)}", (), None)
-        for colour in rng.choice(absent, 2, replace=False)
+        _description(scene, f"the {colour} {kind}", (), Meaning(look=(colour, kind)))
+        for colour, kind in looks
     ]
 
 
 def _description(
-    scene: Scene, text: str, targets: tuple[int, ...], motion: str | None
+    scene: Scene, text: str, targets: tuple[int, ...], meaning: Meaning
 ) -> Description:
     looks = {(scene.shapes[n].colour, scene.shapes[n].kind) for n in targets}
     others = {(s.colour, s.kind) for n, s in enumerate(scene.shapes) if n not in targets}
+    motion = "follows" if meaning.motion == "is followed" else meaning.motion
     tags = ["static"] if motion is None else ["motion", motion]
     if looks & others:
         tags.append("look-alike")
@@ -195,4 +214,4 @@ def _description(
         tags.append("multi-target")
     if not targets:
         tags.append("no-target")
-    return Description(text=text, targets=targets, tags=tuple(tags))
+    return Description(text=text, targets=targets, tags=tuple(tags), meaning=meaning)

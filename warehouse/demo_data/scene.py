@@ -111,12 +111,13 @@ def _place(
         shape = _move(rng, kind, colour, texture, radius, frames)
         if twin is not None and (twin.motion, twin.direction) == (shape.motion, shape.direction):
             continue
-        crowding = sum(_overlap(shape, other) for other in others)
+        crowding = sum(overlap(shape, other) for other in others)
         candidates.append((crowding, len(candidates), shape))
     return min(candidates)[2]
 
 
-def _overlap(a: Shape, b: Shape) -> float:
+def overlap(a: Shape, b: Shape) -> float:
+    """The frames of overlap of two shapes, a frame of complete overlap as 1."""
     gap_T = np.linalg.norm(a.centre_T2 - b.centre_T2, axis=1)
     reach_T = a.radius * a.scale_T + b.radius * b.scale_T
     return float(np.clip(1.0 - gap_T / reach_T, 0.0, None).sum())

