@@ -2,9 +2,10 @@
 
     python -m benchmarks.search_recall WAREHOUSE [RUN]
 
-Queries are 60 expressions of the warehouse that are no reference texts. Recall is the share of the
-20 tracks of the highest exact scores, over all videos, that are among the 20 found. Make the
-search vectors first: `sola search --warehouse WAREHOUSE`.
+For runs of the paper's selector: with two towers all scores are exact. Queries are 60 expressions
+of the warehouse that are no reference texts. Recall is the share of the 20 tracks of the highest
+exact scores, over all videos, that are among the 20 found. Make the search vectors first:
+`sola search --warehouse WAREHOUSE`.
 """
 
 import hashlib
@@ -13,15 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from sola_model.selector.search import reference_weights
+from sola_model.selector.search import Query, reference_weights, text_logits
 from tasks.evaluate import find_run
-from tasks.search import (
-    promising_videos,
-    read_vectors,
-    reference_texts,
-    scorer_of,
-    wanted_vectors,
-)
+from tasks.search import promising_videos, reference_texts, scorer_of, wanted_vectors
+from tasks.search_index import search_index
 from warehouse import Warehouse
 
 QUERIES, TOP = 60, 20
@@ -41,20 +37,19 @@ def main(warehouse: str, run_id: str | None = None) -> None:
     weights = [reference_weights(scorer.encode(references), text_WC) for text_WC in queries]
 
     commits = list(store.current("search", list(wanted_vectors(store, run, references))).values())
-    video_N, vectors_NK = read_vectors(store, commits)
-    precomputed = store.current("precompute")
+    index = search_index(store, run["run_id"], commits)
+    video_N, precomputed = index.video_N, store.current("precompute")
+    tokens = (scorer.tracks(store, precomputed[replace(key, run_id="")])[1] for key in index.keys)
     exact_NQ = np.concatenate(
-        [
-            scorer.logits(store, precomputed[replace(commit.key, run_id="")], queries)[1]
-            for commit in commits
-        ]
+        [text_logits(scorer.selector, tokens_NTD, queries) for tokens_NTD in tokens]
     )
     print(f"{len(video_N)} tracks of {len(np.unique(video_N))} videos, {len(queries)} queries")
     best = 1 / (1 + np.exp(-np.sort(exact_NQ, axis=0)[-TOP:]))
     for count in EXACT:
         recall, scores = [], []
         for weights_K, exact_N in zip(weights, exact_NQ.T, strict=True):
-            chosen = promising_videos(video_N, vectors_NK @ weights_K, count)
+            estimates_N = index.logits(Query(weights_K, 0.0))
+            chosen = promising_videos(video_N, estimates_N, count)
             scored_N = np.where(np.isin(video_N, chosen), exact_N, -np.inf)
             found = np.argsort(-scored_N)[:TOP]
             recall.append(np.isin(np.argsort(-exact_N)[:TOP], found).mean())

@@ -10,7 +10,15 @@ from pathlib import Path
 from prefect import flow
 
 from flows.demo import VIDEOS
-from flows.experiments import ablations, analysis, counterfactual, robustness, tokens, transfer
+from flows.experiments import (
+    ablations,
+    analysis,
+    counterfactual,
+    fresh,
+    robustness,
+    tokens,
+    transfer,
+)
 from flows.experiments.setup import Setup
 from flows.printing import print_experiment
 from tasks.experiment_tables import write_results
@@ -38,6 +46,8 @@ EXPERIMENTS: dict[str, Callable[[Setup], list[Measured]]] = {
     "error_budget": analysis.error_budget,
     "token_precision": analysis.token_precision,
     "extraction_cost": analysis.extraction_cost,
+    "fresh": fresh.fresh,
+    "search": fresh.search,
     "counterfactual": counterfactual.counterfactual,
 }
 # They change settings that only the paper's selector has.

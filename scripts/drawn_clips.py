@@ -15,6 +15,14 @@ from warehouse.demo_data.scene import COLOURS, KINDS
 
 ASPECTS = (16 / 9, 16 / 9, 4 / 3, 1.0, 3 / 4, 9 / 16)  # width / height
 APART = 60.0  # least distance of a shape's colour from the background and from other shapes
+BACKGROUNDS = {  # and how often each is drawn
+    "dark": 0.2,
+    "light": 0.25,
+    "plain": 0.1,
+    "gradient": 0.2,
+    "noise": 0.2,
+    "clutter": 0.05,
+}
 UNNAMED = -1  # in place of the index of a colour or kind that has no name
 SUBPIXEL_BITS = 4
 
@@ -30,7 +38,7 @@ def drawn_clip(
     extent_2 = np.array([max(aspect, 1.0), max(1 / aspect, 1.0)])
     background_HW3 = _background(rng, size)
     shapes = _shapes(rng, frames, extent_2, background_HW3.reshape(-1, 3))
-    flicker = rng.choice([0.0, rng.uniform(0, 8)])
+    flicker = rng.choice([0.0, rng.uniform(0, 14)])
     blur = rng.choice([0.0, rng.uniform(0.3, 0.9)])
     frames_THW3 = np.empty((frames, size, size, 3), np.uint8)
     masks_NTHW = np.zeros((len(shapes), frames, size, size), bool)
@@ -52,7 +60,7 @@ def drawn_clip(
 
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     """Plain (dark, light or any), gradient, noise or clutter, float (H, W, 3)."""
-    kind = rng.choice(["dark", "light", "plain", "gradient", "noise", "clutter"])
+    kind = rng.choice([*BACKGROUNDS], p=[*BACKGROUNDS.values()])
     if kind == "clutter":
         return cv2.resize(random_background(rng), (size, size))
     low, high = {"dark": (0, 45), "light": (210, 256)}.get(kind, (0, 256))

@@ -341,13 +341,14 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
             decay = 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01
             for group, lr in zip(optimizer.param_groups, peak, strict=True):
                 group["lr"] = lr * warmup * decay
+            loss = torch.zeros(())
             if stage == "images":
                 loss = image_step(model, heads, rng)
-            else:
+            elif stage == "mixed":
+                loss = 3 * image_step(model, heads, rng, count=20, drawn=0.8)
+            if stage in ("clips", "looks") or (stage == "mixed" and step % 2 == 0):
                 frames = 4 if stage == "clips" and step < 0.35 * steps else 8
-                loss = clip_step(model, heads, rng, frames, with_looks=stage != "clips")
-            if stage == "mixed":
-                loss = loss + 3 * image_step(model, heads, rng, count=20, drawn=0.75)
+                loss = loss + clip_step(model, heads, rng, frames, with_looks=stage != "clips")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             _average_gradients(parameters)

@@ -12,6 +12,7 @@ from sola_model.recipes import recipe_from
 from sola_model.settings import override
 from tasks.evaluate import find_run
 from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
+from warehouse.queries import load_query
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,39 @@ def oracle_jf(store: Warehouse, run_id: str, dataset: str, split: str) -> float:
     """Mean J&F of the best union of the candidates that a run was given."""
     evaluated = store.current("evaluate", dataset=dataset, split=split, run_id=run_id)
     return pc.mean(store.read("scores", evaluated.values())["oracle_jf"]).as_py()
+
+
+def group_means(
+    store: Warehouse, run_id: str, dataset: str, split: str, tags: Sequence[str]
+) -> dict[str, float]:
+    """Mean J&F of a run over the expressions that carry each of the tags, where there are any."""
+    sql = """
+        SELECT tag, avg(jf) FROM scores
+        JOIN expressions USING (dataset, split, video_id, expression_id), unnest(tags) AS t(tag)
+        WHERE run_id = ? AND dataset = ? AND split = ? GROUP BY tag
+    """
+    with store.connect() as connection:
+        found = dict(connection.execute(sql, [run_id, dataset, split]).fetchall())
+    return {tag: found[tag] for tag in tags if tag in found}
+
+
+def calibrated_error(store: Warehouse, run_id: str, dataset: str, split: str) -> float:
+    """Expected calibration error of a run's probabilities on a split, ten buckets.
+
+    Raises WarehouseError when the run has no probabilities or the split no pseudo-labels.
+    """
+    sql = f"""
+        SELECT any_value(calibrated_error) FROM ({load_query("calibration")})
+        WHERE run_id = ? AND dataset = ? AND split = ?
+    """
+    with store.connect() as connection:
+        (error,) = connection.execute(sql, [run_id, dataset, split]).fetchone()
+    if error is None:
+        raise WarehouseError(
+            f"{run_id} has no probabilities on {dataset}/{split}: it needs labelled videos to fit "
+            "them on (training.kept_out), and the split labels (`sola label`)."
+        )
+    return error
 
 
 def token_count(store: Warehouse, dataset: str, split: str) -> int:

@@ -37,7 +37,7 @@ class Selector(nn.Module):
             return logits_EN[0], objects_ENC[0]
         if text_mask_EW is None:
             text_mask_EW = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
-        self._check_tokens(tokens_NTD, axes=3)
+        self.check_tokens(tokens_NTD, axes=3)
         self._check_text(text, text_mask_EW)
         N, T, _ = tokens_NTD.shape
         E = len(text)
@@ -64,7 +64,7 @@ class Selector(nn.Module):
 
         Raises ValueError as `forward` does.
         """
-        self._check_tokens(batch.tokens_VNTD, axes=4)
+        self.check_tokens(batch.tokens_VNTD, axes=4)
         self._check_text(batch.text_EWC, batch.words_EW)
         return self._score(batch)
 
@@ -77,7 +77,8 @@ class Selector(nn.Module):
         Raises ValueError for fewer than two tokens and for tokens that are not finite.
         """
 
-    def _check_tokens(self, tokens: Tensor, *, axes: int) -> None:
+    def check_tokens(self, tokens: Tensor, *, axes: int) -> None:
+        """Raise ValueError for tokens of another shape, and for some that are not finite."""
         D = self.config.token_dim
         if tokens.ndim != axes or tokens.shape[-2] == 0 or tokens.shape[-1] != D:
             raise ValueError(

@@ -41,10 +41,14 @@ def is_exact(selector: Selector) -> bool:
 def track_vectors(
     selector: Selector, tokens_NTD: np.ndarray, references: Sequence[Tensor]
 ) -> np.ndarray:
-    """The vectors (N, K), float32, of the tracks of one video, N >= 1."""
+    """The vectors (N, K), float32, of the tracks of one video, N >= 1.
+
+    Raises ValueError for tokens that do not fit the selector.
+    """
     if not isinstance(selector, TwoTower):
         return text_logits(selector, tokens_NTD, references)
     tokens_1NTD = torch.from_numpy(tokens_NTD)[None].to(next(selector.parameters()).device)
+    selector.check_tokens(tokens_1NTD, axes=4)
     return selector.encode_tracks(tokens_1NTD, tokens_1NTD.shape[2:3])[0].cpu().numpy()
 
 

@@ -6,11 +6,21 @@
 
 from pathlib import Path
 
-from warehouse.demo_data.language import describe
+from warehouse.demo_data.language import describe, fits, holds
 from warehouse.demo_data.render import render_frames
 from warehouse.demo_data.scene import Scene, random_scene
-from warehouse.demo_data.write import write_dataset
+from warehouse.demo_data.write import clip_of, write_dataset
 
 SAMPLE_CLIP = Path(__file__).parent / "sample.mp4"
 
-__all__ = ["SAMPLE_CLIP", "Scene", "describe", "random_scene", "render_frames", "write_dataset"]
+__all__ = [
+    "SAMPLE_CLIP",
+    "Scene",
+    "clip_of",
+    "describe",
+    "fits",
+    "holds",
+    "random_scene",
+    "render_frames",
+    "write_dataset",
+]

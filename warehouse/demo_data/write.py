@@ -49,7 +49,7 @@ def _write_split(folder: Path, split: str, count: int, seed: int, frames: int) -
     meta: dict[str, dict] = {}
     masks: dict[str, list] = {}
     for index in range(count):
-        video_id, scene, descriptions, _ = _clip(split, index, seed, frames)
+        video_id, scene, descriptions, _ = clip_of(split, index, seed, frames)
         frames_THW3, masks_NTHW = render_frames(scene)
         names = write_frames(folder / "JPEGImages" / video_id, frames_THW3)
         expressions = {}
@@ -73,7 +73,7 @@ def _write_paraphrases(folder: Path, count: int, seed: int, frames: int) -> None
     meta: dict[str, dict] = {}
     objects = 0
     for index in range(count):
-        video_id, scene, descriptions, rng = _clip(PARAPHRASED, index, seed, frames)
+        video_id, scene, descriptions, rng = clip_of(PARAPHRASED, index, seed, frames)
         expressions = {}
         for number, description in enumerate(descriptions):
             for name, text, tag in (
@@ -88,7 +88,7 @@ def _write_paraphrases(folder: Path, count: int, seed: int, frames: int) -> None
     write_json(folder / "meta_expressions.json", {"videos": meta})
 
 
-def _clip(
+def clip_of(
     split: str, index: int, seed: int, frames: int
 ) -> tuple[str, Scene, list[Description], np.random.Generator]:
     """Video id, scene and expressions of a clip, and the generator after them."""

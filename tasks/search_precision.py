@@ -1,0 +1,116 @@
+"""How many of the first results of a search are right, where the generator knows the truth.
+
+A result is right when its track covers an object that the phrase is true of, at a mean IoU of at
+least `COVERED`. Axes: N mask tracks, O objects.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import NamedTuple
+
+from sola_model.metrics.jf import track_overlaps
+from tasks.search import Hit, reference_texts, search, wanted_vectors
+from tasks.tables import read_mask_tracks, read_objects
+from warehouse import Key, Warehouse
+from warehouse.demo_data import Scene, fits, holds
+
+COVERED = 0.5
+FIRST = 10
+SURE = 0.95
+
+
+class Phrase(NamedTuple):
+    """A sentence to search for, and what it says; None where it says nothing."""
+
+    text: str
+    colour: str | None
+    kind: str | None
+    motion: str
+    direction: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """Of the first `FIRST` results, or as many as there are true objects: how many, and the right.
+
+    sure: how many of the first results have a probability of at least `SURE`; sure_right: of these.
+    """
+
+    phrase: Phrase
+    results: int
+    right: int
+    sure: int
+    sure_right: int
+
+
+def search_precision(
+    store: Warehouse,
+    run: dict,
+    dataset: str,
+    split: str,
+    scenes: Mapping[str, Scene],
+    phrases: Sequence[Phrase],
+) -> list[Precision]:
+    """The precision of each phrase that is true of an object of the split's videos.
+
+    `scenes`: all clips of the split, in its order. The search vectors are made already. Raises
+    WarehouseError when there is no track at all.
+    """
+    texts = reference_texts(store, run)
+    wanted = wanted_vectors(store, run, texts, dataset, split)
+    counts = [len(scene.shapes) for scene in scenes.values()]
+    first_object = dict(zip(scenes, accumulate(counts, initial=0), strict=False))
+    covered = _covered_objects(store, wanted, first_object)
+    found = []
+    for phrase in phrases:
+        true = {
+            (video, o)
+            for video, scene in scenes.items()
+            for o, shape in enumerate(scene.shapes)
+            if fits(shape, phrase.colour, phrase.kind)
+            and holds(phrase.motion, phrase.direction, shape)
+        }
+        if not true:
+            continue
+        hits = search(store, run, texts, wanted, phrase.text, FIRST, len(wanted)).hits
+        first = hits[: min(FIRST, len(true))]
+        sure = [hit for hit in hits if (hit.probability or 0.0) >= SURE]
+
+        def right(hits: Sequence[Hit], true: set[tuple[str, int]] = true) -> int:
+            return sum(
+                any((hit.video_id, o) in true for o in covered[hit.video_id].get(hit.track_id, ()))
+                for hit in hits
+            )
+
+        found.append(
+            Precision(
+                phrase=phrase,
+                results=len(first),
+                right=right(first),
+                sure=len(sure),
+                sure_right=right(sure),
+            )
+        )
+    return found
+
+
+def _covered_objects(
+    store: Warehouse, wanted: Mapping[Key, str], first_object: Mapping[str, int]
+) -> dict[str, dict[int, list[int]]]:
+    """video -> track -> the shapes that it covers. Annotations count the shapes of all clips."""
+    keys = [replace(key, run_id="") for key in wanted]
+    ingested, precomputed = store.current("ingest", keys), store.current("precompute", keys)
+    covered: dict[str, dict[int, list[int]]] = {}
+    for key in keys:
+        objects = read_objects(store, ingested[key])
+        tracks = read_mask_tracks(store, precomputed[key])
+        covered[key.video_id] = {}
+        if objects and tracks:
+            miou_NO = track_overlaps(tracks, list(objects.values())).miou_NO
+            places = [int(name) - first_object[key.video_id] for name in objects]
+            covered[key.video_id] = {
+                n: [o for o, iou in zip(places, row_O, strict=True) if iou >= COVERED]
+                for n, row_O in enumerate(miou_NO)
+            }
+    return covered
