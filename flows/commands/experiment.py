@@ -57,6 +57,6 @@ def experiment(
             ground_truth, seeds, limit, str(out) if out else None, workers,
         )  # fmt: skip
     for name, why in not_run.items():
-        console.print(f"{name} could not run: {why}", markup=False, highlight=False)
+        console.print(f"{name} could not run: {why}", markup=False, highlight=False, soft_wrap=True)
     if not_run:
         raise typer.Exit(1)
