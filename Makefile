@@ -19,12 +19,13 @@ demo: $(INSTALLED)  ## the whole method on the embedded data, into demo-warehous
 test: $(INSTALLED)  ## every test
 	$(PYTEST)
 
-check: lint  ## lint and the quick tests, in minutes
+check: lint  ## lint, types and the quick tests, in minutes
 	$(PYTEST) -m "not slow"
 
-lint: $(INSTALLED)  ## ruff
+lint: $(INSTALLED)  ## ruff, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.tracks

@@ -337,7 +337,7 @@ def recipe_by_name(name: str, sam2: str | None = None) -> Recipe:
 
 def recipe_from(config: Mapping[str, Any], kind: type = Recipe) -> Any:
     """The recipe (or part of one) that `dataclasses.asdict` made `config` of."""
-    parts = {n: part for n, part in get_type_hints(kind).items() if is_dataclass(part)}
+    parts: dict[str, Any] = {n: p for n, p in get_type_hints(kind).items() if is_dataclass(p)}
     return kind(**{n: recipe_from(v, parts[n]) if n in parts else v for n, v in config.items()})
 
 

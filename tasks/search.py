@@ -146,7 +146,7 @@ def embed_videos(
     def tables(key: Key) -> dict[str, pa.Table]:
         commit = precomputed[replace(key, run_id="")]
         tracks_N, logits_NK = scorer.logits(store, commit, features)
-        columns = {"track_id": tracks_N, "vector": list(logits_NK.astype(np.float16))}
+        columns = {"track_id": tracks_N.tolist(), "vector": list(logits_NK.astype(np.float16))}
         return {"search_vectors": rows("search_vectors", key, columns)}
 
     return publish_each(store, "search", wanted, tables)

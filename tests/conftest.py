@@ -30,7 +30,18 @@ hypothesis.settings.load_profile("sola")
 
 
 SLOW_FIXTURES = {"prefect_server", "evaluated_demo", "environment", "cluster", "browser"}
-SLOW_FILES = {"test_chaos.py", "test_parity.py", "test_resume.py", "test_tasks.py"}
+SLOW_FILES = {
+    "test_box_tracks.py",
+    "test_chaos.py",
+    "test_every_data_set.py",
+    "test_parity.py",
+    "test_resume.py",
+    "test_runtime.py",
+    "test_search.py",
+    "test_tasks.py",
+    "test_training.py",
+    "test_zero_shot.py",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -48,11 +48,11 @@ def experiment(
 
     if not names and not everything:
         for name, function in EXPERIMENTS.items():
-            typer.echo(f"{name:16}{function.__doc__.splitlines()[0]}")
+            typer.echo(f"{name:16}{str(function.__doc__).splitlines()[0]}")
         return
     with running():
         not_run = flow(
-            str(warehouse), list(EXPERIMENTS) if everything else names, dataset,
+            str(warehouse), list(EXPERIMENTS) if everything else names or [], dataset,
             str(root) if root else None, split, validation, recipe, changes, sam2, detector,
             ground_truth, seeds, limit, str(out) if out else None, workers,
         )  # fmt: skip
