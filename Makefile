@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests run side by side, more than there are cores: many wait for servers and processes.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, 1 + os.cpu_count()))")
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench up down clean
+.PHONY: help demo test check lint bench up down clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,11 +17,15 @@ demo: $(INSTALLED)  ## the whole method on the embedded data, into demo-warehous
 	$(BIN)/sola demo
 
 test: $(INSTALLED)  ## every test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
-lint: $(INSTALLED)  ## ruff
+check: lint  ## lint, types and the quick tests, in minutes
+	$(PYTEST) -m "not slow"
+
+lint: $(INSTALLED)  ## ruff, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.tracks

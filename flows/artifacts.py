@@ -25,7 +25,7 @@ FAILURES_SHOWN = 20
 def progress_shown(stage: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """A progress artifact over videos; yields `advance(videos, how_many_of_them_failed)`."""
     key = stage.replace("_", "-")
-    artifact = create_progress_artifact(0.0, f"{key}-progress", f"{stage}: {total} videos")
+    artifact: Any = create_progress_artifact(0.0, f"{key}-progress", f"{stage}: {total} videos")
     done = failures = 0
     last_update = time.monotonic()
 

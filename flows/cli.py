@@ -1,7 +1,5 @@
 """The command line `sola`. Each command is a function in `flows/commands/`, listed here."""
 
-import sys
-
 import typer
 
 from flows.commands import (
@@ -71,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -126,7 +126,7 @@ def experiment(
         publish_experiment(store, name, dataset, validation, setup.settings.name, measured)
         print_experiment(store, name, dataset, validation)
     if out:
-        about = {name: run.__doc__.splitlines()[0] for name, run in EXPERIMENTS.items()}
+        about = {name: str(run.__doc__).splitlines()[0] for name, run in EXPERIMENTS.items()}
         write_results(store, dataset, validation, about, Path(out))
     return not_run
 

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
-from prefect import State, Task
+from prefect import Task
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
@@ -30,7 +30,6 @@ CHUNKS_PER_WORKER = 4  # at least, so that workers end together
 FAILURES_SHOWN = 5
 
 Chunk = Mapping[Key, str]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +80,7 @@ def over_videos(
     )
 
 
-def ended(result: T, failed: int) -> T | State[T]:
+def ended(result: object, failed: int) -> Any:
     """What a flow returns: its result, in a state that shows that videos failed.
 
     A deployed run ends as Failed. What called a flow itself (the command line, another flow) gets
@@ -90,7 +89,9 @@ def ended(result: T, failed: int) -> T | State[T]:
     if not failed:
         return result
     message = f"{failed} videos failed, the others are done; `sola status` names them"
-    if FlowRunContext.get().flow_run.deployment_id:
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None, "a flow calls this"
+    if context.flow_run.deployment_id:
         return Failed(message=message, data=result)
     return Completed(name="Completed with failures", message=message, data=result)
 

@@ -188,7 +188,9 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def _difference_row(each: Difference) -> list[object]:
-    interval = "" if each.low is None else f"{100 * each.low:+.2f} to {100 * each.high:+.2f}"
+    interval = ""
+    if each.low is not None and each.high is not None:
+        interval = f"{100 * each.low:+.2f} to {100 * each.high:+.2f}"
     scores = [100 * each.jf_a, 100 * each.jf_b, f"{100 * each.difference:+.2f}", interval]
     return [each.slice, each.value, each.expressions, each.videos, *scores]
 

@@ -5,6 +5,7 @@ with this process. Its machines need this package, the warehouse, the videos and
 the same addresses.
 """
 
+import logging
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -79,7 +80,7 @@ class _Future(PrefectRayFuture[Any]):
 def _connect() -> None:
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing talks to the internet
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
 
 
 def _gpus() -> int:

@@ -117,7 +117,7 @@ def train_together(
     first, then its error is raised. Several at once compute with one CPU thread each: that changes
     the order of sums, and so the last bits of the weights. Call it inside a flow.
     """
-    run_ids = [present_run(warehouse, **run) for run in runs]
+    run_ids: list[Any] = [present_run(warehouse, **run) for run in runs]
     missing = [n for n, run_id in enumerate(run_ids) if run_id is None]
     workers = min(len(missing), workers or default_workers())
     if workers <= 1:

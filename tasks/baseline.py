@@ -15,7 +15,7 @@ from sola_model.detection.detector import detect, detector_identity
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.prompts import Box, box_prompts
 from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity
-from sola_model.metrics.jf import empty_rle
+from sola_model.metrics.jf import RLE, empty_rle
 from sola_model.recipes import BoxPrompts, Recipe
 from tasks.detect import worker_detector
 from tasks.label import annotations
@@ -105,7 +105,7 @@ def detector_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> l
     return publish_each(store, "baseline", wanted, tables)
 
 
-def _masks(model: SAM2Base, video: dict, boxes: Sequence[Box]) -> list[dict]:
+def _masks(model: SAM2Base, video: dict, boxes: Sequence[Box]) -> list[RLE]:
     """The mask of every box in its frame, however unstable."""
     if not boxes:
         return []
@@ -113,7 +113,7 @@ def _masks(model: SAM2Base, video: dict, boxes: Sequence[Box]) -> list[dict]:
     return [p.rle for p in box_prompts(model, encoded, boxes, BoxPrompts(stability=0))]
 
 
-def _predictions(key: Key, boxes: Sequence[Box], masks: Sequence[dict]) -> pa.Table:
+def _predictions(key: Key, boxes: Sequence[Box], masks: Sequence[RLE]) -> pa.Table:
     corners = zip(*(box.xyxy for box in boxes), strict=True) if boxes else [[]] * 4
     columns = mask_columns(masks)
     return rows(

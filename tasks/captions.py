@@ -76,7 +76,9 @@ def _colour(number: int) -> tuple[int, ...]:
     return tuple(PALETTE[number % len(PALETTE)].tolist())
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+def _wrapped(
+    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float
+) -> list[str]:
     """The text in lines of at most this width, at least one and at most `LINES`."""
     lines = [""]
     for word in text.split():
@@ -90,7 +92,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]
     return [_cut(line, font, width) for line in lines]
 
 
-def _cut(line: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(f"{line}...") > width:

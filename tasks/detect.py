@@ -1,6 +1,6 @@
 """Detected boxes of expressions, the second source of prompt masks."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -70,9 +70,9 @@ def detect_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> lis
             for expression, boxes in zip(expressions, boxes_E, strict=True)
             for box in boxes
         ]
-        names = (*BOX_COLUMNS, "phrase", "token_scores")
-        columns = zip(*found, strict=True) if found else ([] for _ in names)
-        return {"detections": rows("detections", key, dict(zip(names, columns, strict=True)))}
+        fields = (*BOX_COLUMNS, "phrase", "token_scores")
+        columns: Iterable[Sequence] = zip(*found, strict=True) if found else ([] for _ in fields)
+        return {"detections": rows("detections", key, dict(zip(fields, columns, strict=True)))}
 
     return publish_each(store, "detect", wanted, tables)
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -144,7 +145,7 @@ def _predictions(
     """A row per expression and candidate track."""
     expression_K, track_K = np.nonzero(~np.isnan(scores_EN))
     score_K = scores_EN[expression_K, track_K]
-    columns = {
+    columns: dict[str, Any] = {
         "expression_id": [expressions[e].expression_id for e in expression_K],
         "track_id": track_K,
         "score": score_K,

@@ -4,7 +4,7 @@ As COCO-style video instances (the JSON of YouTube-VIS), or as palette PNGs in a
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,11 @@ def export(
         if value not in valid:
             raise ValueError(f"cannot export {value!r}; valid are: {', '.join(valid)}")
     videos = evaluated_videos(Warehouse(warehouse), run, dataset, split)
-    function = partial(_instances if format == "coco" else _images, what)
-    by_video = each_video(function, videos, workers, "export", progress)
     if format == "png":
-        return write_zip(out, (file for files in by_video for file in files))
-    return _write_coco(out, by_video)
+        images = each_video(partial(_images, what), videos, workers, "export", progress)
+        return write_zip(out, (file for files in images for file in files))
+    instances = each_video(partial(_instances, what), videos, workers, "export", progress)
+    return _write_coco(out, instances)
 
 
 def _write_coco(out: Path, by_video: Iterable[tuple[Row, list[Row]]]) -> int:
@@ -138,7 +138,7 @@ def _images(what: str, video: EvaluatedVideo) -> list[tuple[str, bytes]]:
             f"video {predictions.video_id}: {len(best)} tracks are selected, but a palette image "
             f"has {LABELS} labels; export as coco"
         )
-    layers = {predictions.video_id: best}
+    layers: dict[str, Mapping[int, float]] = {predictions.video_id: best}
     if what == "predictions":
         layers = {
             f"{predictions.video_id}/{e.expression_id}": predictions.selected.get(

@@ -34,7 +34,9 @@ def draw_scores(
     axes = figure.subplots()
     x = [point[0] for point in points]
     mean = [100 * np.mean(values) for _, values, _ in points]
-    spread = [100 * np.std(values, ddof=1) if len(values) > 1 else 0 for _, values, _ in points]
+    spread = [
+        100 * float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for _, values, _ in points
+    ]
     axes.errorbar(x, mean, spread, marker="o", capsize=3, linestyle="-" if line else "none")
     for position, height, (_, _, name) in zip(x, mean, points, strict=True):
         axes.annotate(name, (position, height), (4, 4), textcoords="offset points", fontsize=7)

@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 
@@ -36,7 +37,7 @@ def import_run(warehouse: str, checkpoint: str, recipe: Recipe, name: str | None
     with TemporaryDirectory() as folder:
         save_selector(selector, Path(folder))
         checksums = store.put_folder(weights, Path(folder))
-    run = {
+    run: dict[str, Any] = {
         "run_id": run_id,
         "parent": None,
         "dataset": "imported",

@@ -71,12 +71,10 @@ def _labels(
     for expression in read_expressions(store, ingested):
         targets = [object_index[i] for i in expression.object_ids or () if i in object_index]
         for n in range(len(tracks)):
-            best = None
+            miou = precision = recall = 0.0
             if targets and overlaps is not None:
                 best = targets[int(np.argmax(overlaps.miou_NO[n, targets]))]
-            miou, precision, recall = (
-                (0.0, 0.0, 0.0) if best is None else (float(o[n, best]) for o in overlaps)
-            )
+                miou, precision, recall = (float(overlap[n, best]) for overlap in overlaps)
             columns["expression_id"].append(expression.expression_id)
             columns["track_id"].append(n)
             columns["miou"].append(miou)

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
+from sola_model.metrics.jf import RLE
+
 # Colours that stay apart for most colour-blind readers (Okabe and Ito), on light and dark frames.
 PALETTE = np.array(
     [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66],
@@ -21,7 +23,7 @@ OPACITY = 0.55
 GAP = 4  # pixels between the frames of a strip
 
 
-def overlay(frame_HW3: np.ndarray, masks: Mapping[int, dict]) -> np.ndarray:
+def overlay(frame_HW3: np.ndarray, masks: Mapping[int, RLE]) -> np.ndarray:
     """The frame with COCO RLE masks painted over it and outlined, each in its number's colour."""
     picture = frame_HW3.copy()
     for number, rle in masks.items():

@@ -12,6 +12,7 @@ from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.prompts import box_prompts, grid_prompts, mask_prompts
 from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity, load_sam2
 from sola_model.extraction.tracks import VideoTracks, track_prompts
+from sola_model.masks.runs import RLE
 from sola_model.recipes import Recipe
 from tasks.label import annotations
 from tasks.outcome import Outcome, publish_each
@@ -141,7 +142,7 @@ def extract_box_tracks(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -
     return publish_each(store, "box_tracks", wanted, tables)
 
 
-def _grid_tracks(store: Warehouse, precomputed: Commit) -> list[list[dict] | None]:
+def _grid_tracks(store: Warehouse, precomputed: Commit) -> list[list[RLE] | None]:
     """The mask tracks that may cover a box: None for those of ground-truth masks."""
     given = {
         prompt["track_id"]

@@ -50,7 +50,8 @@ def probe_tokens(
     Raises:
         WarehouseError: a split has no track of a known class.
     """
-    splits, rows = (split, validation), []
+    splits = (split, validation)
+    rows: list[Measured] = []
 
     def add(
         variant: str,
@@ -62,6 +63,7 @@ def probe_tokens(
         train_K: np.ndarray,
     ) -> None:
         paper = PAPER_ACCURACY.get(dataset) if metric == "accuracy" else None
+        found: list[tuple[str, int | None, np.ndarray, float | None]]
         found = [(metric, None, targets_K, paper)]
         for seed in range(seeds):
             permuted_K = targets_K.copy()
@@ -87,8 +89,9 @@ def probe_tokens(
         tokens_KD, classes_K = (np.concatenate(each) for each in zip(*parts, strict=True))
         train_K = np.arange(len(classes_K)) < len(parts[0][1])
         add(name, "accuracy", "share", linear_accuracy, tokens_KD, classes_K, train_K)
-    motions = [motion_tokens(store, dataset, part) for part in splits]
-    if None in motions:  # images
+    found = (motion_tokens(store, dataset, part) for part in splits)
+    motions = [of_split for of_split in found if of_split is not None]
+    if len(motions) < len(splits):  # images
         return rows
     tokens_KD, earlier_KD, places_K2, moves_K2 = (
         np.concatenate(each) for each in zip(*motions, strict=True)
@@ -124,12 +127,12 @@ def classified_tokens(
             if row["label"] and found is not None:
                 named.setdefault(row["track_id"], set()).add(found)
         tokens_NTD, visible_NT, _ = _tracks(store, key)
-        for n, found in sorted(named.items()):
+        for n, kinds in sorted(named.items()):
             seen = np.flatnonzero(visible_NT[n])
-            if len(found) == 1 and len(seen):
+            if len(kinds) == 1 and len(seen):
                 chosen = seen[shown_frames(len(seen), FRAMES)]
                 tokens.append(tokens_NTD[n, chosen])
-                classes += [*found] * len(chosen)
+                classes += [*kinds] * len(chosen)
     return np.concatenate(tokens) if tokens else np.empty((0, 0)), np.array(classes, np.int64)
 
 

@@ -164,7 +164,7 @@ class _MaskReader:
     """The predicted masks of a video; without a size, that of the first one counts."""
 
     def __init__(
-        self, predictions: Path, files: Mapping[str, str], size: tuple[int, int] | None
+        self, predictions: Path, files: Mapping[str, str], size: tuple[int, ...] | None
     ) -> None:
         self.predictions, self.files, self.size = predictions, files, size
 
@@ -181,6 +181,7 @@ class _MaskReader:
         return labels_HW
 
     def empty(self) -> RLE:
+        assert self.size is not None, "a mask was read before"
         return empty_rle(*self.size)
 
 

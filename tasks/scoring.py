@@ -43,6 +43,7 @@ def score_tables(
     area_N = [areas_of(track).sum() for track in packed]
     by_expression: dict[int, tuple[Row, list[Row]]] = {}
     for target, (masks, members) in enumerate(zip(targets, members_of, strict=True)):
+        assert cells is not None, "there is a target"
         choices = {}
         for e in members:
             candidates = np.flatnonzero(~np.isnan(scores_EN[e])).tolist()

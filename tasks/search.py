@@ -161,7 +161,8 @@ def embed_videos(
     def tables(key: Key) -> dict[str, pa.Table]:
         tracks_N, tokens_NTD = scorer.tracks(store, precomputed[replace(key, run_id="")])
         vectors = track_vectors(scorer.selector, tokens_NTD, references) if len(tracks_N) else ()
-        columns = {"track_id": tracks_N, "vector": [v.astype(np.float16) for v in vectors]}
+        vectors_16 = [vector_K.astype(np.float16) for vector_K in vectors]
+        columns = {"track_id": tracks_N.tolist(), "vector": vectors_16}
         return {"search_vectors": rows("search_vectors", key, columns)}
 
     return publish_each(store, "search", wanted, tables)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco
 
+from sola_model.metrics.jf import RLE
 from tasks.pictures import data_uri, overlay, shown_frames, strip
 from tasks.search import Found, Hit
 from tasks.tables import read_video
@@ -82,7 +83,7 @@ def _strip(store: Warehouse, hit: Hit) -> str:
     return data_uri(strip(pictures, HEIGHT))
 
 
-def _spotlight(frame_HW3: np.ndarray, rle: dict) -> np.ndarray:
+def _spotlight(frame_HW3: np.ndarray, rle: RLE) -> np.ndarray:
     """The frame inside the mask as it is, outlined, and dark around it."""
     width = 2 * max(1, len(frame_HW3) // 60) + 1  # leaves an outline of 2 pixels once scaled
     inner_HW = cv2.erode(coco.decode(rle), np.ones((width, width), np.uint8))

@@ -6,7 +6,7 @@ grow with its length. E expressions, N mask tracks.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -157,7 +157,9 @@ def write_outputs(
             _count(found, clip)
             if outputs.tracks:
                 write(clip)
-            pictures = _painted(clip) if outputs.video else repeat(None, len(clip.frames))
+            pictures: Iterable[Any] = (
+                _painted(clip) if outputs.video else repeat(None, len(clip.frames))
+            )
             for t, picture_HW3 in enumerate(pictures):
                 if outputs.video:
                     show(picture_HW3)

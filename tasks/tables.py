@@ -3,7 +3,7 @@
 Axes: N tracks, T frames, D channels, E expressions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ class Expression:
     object_ids: tuple[str, ...] | None
 
 
-def rows(table: str, key: Key, columns: dict[str, Sequence]) -> pa.Table:
+def rows(table: str, key: Key, columns: Mapping[str, Sequence | np.ndarray]) -> pa.Table:
     """A table of one video (and run): the key's columns repeated beside the given ones.
 
     Columns that may be null are, if they are not given.

@@ -1,10 +1,15 @@
-"""What holds in every test: one thread, and Prefect off the internet and out of the home folder."""
+"""What holds in every test: one thread, and Prefect off the internet and out of the home folder.
+
+Tests run side by side, a file in one process: they share nothing but what pytest gives them. Those
+marked "slow" start servers, clusters or browsers, or go through whole stages.
+"""
 
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 HOME = tempfile.mkdtemp(prefix="sola-tests-")
@@ -17,6 +22,36 @@ os.environ |= {
     "PREFECT_HOME": HOME,
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # a flow without `prefect_server` is an error
 }
+# Examples take as long as the machine takes: other tests run beside them.
+hypothesis.settings.register_profile(
+    "sola", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("sola")
+
+
+SLOW_FIXTURES = {"prefect_server", "evaluated_demo", "environment", "cluster", "browser"}
+SLOW_FILES = {
+    "test_box_tracks.py",
+    "test_chaos.py",
+    "test_every_data_set.py",
+    "test_parity.py",
+    "test_resume.py",
+    "test_runtime.py",
+    "test_search.py",
+    "test_tasks.py",
+    "test_training.py",
+    "test_zero_shot.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark slow tests, and start with their files: the quick ones fill up what is left."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if item.path.name in SLOW_FILES or SLOW_FIXTURES.intersection(fixtures):
+            item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_unconfigure() -> None:

@@ -143,7 +143,7 @@ def _read_mevis(folder: Path, names: Sequence[str], errors: list[str]) -> list[A
                 video_id=video_id,
                 frames=frames,
                 expressions=expressions,
-                masks={name: masks.get(name) for name in named},
+                masks={name: masks[name] for name in named if name in masks},
                 pairs=pairs,
             )
         )

@@ -199,7 +199,9 @@ def _numbered(path: Path, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
     with _open_video(path) as container:
         if first and (start := seek_before(container, first)):
             index, time = start
-            frames = dropwhile(lambda frame: frame.pts < time, _video_frames(container, path))
+            frames = dropwhile(
+                lambda f: f.pts is not None and f.pts < time, _video_frames(container, path)
+            )
             found = None
             with suppress(FrameError):  # some streams show nothing for a while after a jump
                 found = next(frames, None)
@@ -231,7 +233,8 @@ def _video_frames(container: av.container.InputContainer, path: Path) -> Iterato
             if packet.is_corrupt:
                 raise FrameError(f"{path}: is cut off or damaged after {end:.1f} s; copy it again")
             for frame in packet.decode():
-                end = max(end, float(((frame.pts or 0) + frame.duration) * frame.time_base))
+                shown_until = (frame.pts or 0) + frame.duration
+                end = max(end, float(shown_until * (frame.time_base or 0)))
                 yield frame
     except av.FFmpegError as error:
         raise FrameError(f"{path}: stops decoding after {end:.1f} s ({error})") from error

@@ -1,13 +1,18 @@
 """Between mask rows and COCO run-length encodings {"size": [height, width], "counts": str}."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
 from pycocotools import mask as coco
 
-RLE = dict[str, Any]
+
+class RLE(TypedDict):
+    """A compressed COCO run-length mask: size is [height, width]."""
+
+    size: list[int]
+    counts: str | bytes
 
 
 def mask_columns(rles: Sequence[RLE]) -> dict[str, list[Any]]:

@@ -185,7 +185,7 @@ class Warehouse:
     # --- reading ------------------------------------------------------------------------------
 
     def current(
-        self, stage: str, keys: Collection[Key] | None = None, **key_filter: str
+        self, stage: str, keys: Collection[Key] | None = None, /, **key_filter: str
     ) -> dict[Key, Commit]:
         """The current done commit of each key, for example `current("label", split="train")`.
 

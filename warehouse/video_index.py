@@ -27,9 +27,11 @@ def read_index(container: av.container.InputContainer) -> VideoIndex | None:
     shown, keys = [], []
     try:
         for packet in container.demux(stream):
-            if packet.size and (packet.is_corrupt or packet.pts is None):
+            if not packet.size:
+                continue
+            if packet.is_corrupt or packet.pts is None:
                 return None
-            if packet.size and not packet.is_discard:
+            if not packet.is_discard:
                 shown.append(packet.pts)
                 keys.append(packet.is_keyframe)
     except av.FFmpegError:

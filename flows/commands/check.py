@@ -40,8 +40,8 @@ def check(
         checks = check_dataset(dataset, root, split or (), video_progress, full=full)
     problems = [problem for found in checks for problem in found.problems]
     if format == "json":
-        found = {"problems": len(problems), "splits": [asdict(check) for check in checks]}
-        typer.echo(json.dumps({"dataset": dataset, "root": str(root), **found}, indent=2))
+        counts = {"problems": len(problems), "splits": [asdict(check) for check in checks]}
+        typer.echo(json.dumps({"dataset": dataset, "root": str(root), **counts}, indent=2))
     else:
         for problem in problems:
             where = "/".join(filter(None, [problem.split, problem.video_id]))

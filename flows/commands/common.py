@@ -42,7 +42,9 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, duckdb.Error) as error:
-        console.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        console.print(
+            f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True
+        )
         raise typer.Exit(1) from error
 
 

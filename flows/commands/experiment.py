@@ -51,15 +51,15 @@ def experiment(
 
     if not names and not everything:
         for name, function in EXPERIMENTS.items():
-            typer.echo(f"{name:16}{function.__doc__.splitlines()[0]}")
+            typer.echo(f"{name:16}{str(function.__doc__).splitlines()[0]}")
         return
     with running():
         not_run = flow(
-            str(warehouse), list(EXPERIMENTS) if everything else names, dataset,
+            str(warehouse), list(EXPERIMENTS) if everything else names or [], dataset,
             str(root) if root else None, split, validation, recipe, changes, sam2, detector,
             ground_truth, seeds, limit, run, str(out) if out else None, workers,
         )  # fmt: skip
     for name, why in not_run.items():
-        console.print(f"{name} could not run: {why}", markup=False, highlight=False)
+        console.print(f"{name} could not run: {why}", markup=False, highlight=False, soft_wrap=True)
     if not_run:
         raise typer.Exit(1)

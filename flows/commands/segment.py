@@ -52,12 +52,12 @@ def segment(
 
     if not (out or masks or tracks):
         out = Path(f"{video.resolve().stem}-segmented.mp4")
-    places = [str(place) if place else None for place in (out, masks, tracks)]
+    overlay, folder, file = (str(place) if place else None for place in (out, masks, tracks))
     try:
         with running():
             found = flow(
-                warehouse, str(video), sentences, run, *places, sam2, detector, every,
-                clip_frames, fps, workers,
+                warehouse, str(video), sentences, run, overlay, folder, file, sam2, detector,
+                every, clip_frames, fps, workers,
             )  # fmt: skip
     except KeyboardInterrupt:
         console.print("stopped; the same command continues where this one was")

@@ -59,5 +59,5 @@ def train(
     for run_id in run_ids:
         typer.echo(run_id)
     if None not in measured:
-        jf = [100 * value for value in measured]
+        jf = [100 * value for value in measured if value is not None]
         typer.echo(f"validation J&F {mean(jf):.1f} +- {stdev(jf):.1f} over {seeds} seeds", err=True)

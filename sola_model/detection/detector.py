@@ -119,7 +119,7 @@ def _scores_and_boxes(
     """Scores (Q, W or more) and corners (Q, 4) in pixels of each caption, on the CPU."""
     features = detector.encode(pixels_13HW.to(detector.device))
     batch = max(1, FEATURES[torch.device(detector.device).type] // features)
-    found = []
+    found: list[tuple[Tensor, Tensor]] = []
     for start in range(0, len(texts), batch):
         logits_EQW, boxes_EQ4 = detector.find(texts[start : start + batch])
         corners_EQ4 = box_convert(boxes_EQ4.cpu(), "cxcywh", "xyxy")
@@ -200,9 +200,10 @@ class GroundingDino:
             if config.model_type != "grounding-dino":
                 raise ValueError(f"it holds a model of type {config.model_type!r}.")
             self.tokenizer = AutoTokenizer.from_pretrained(source)
-            model, report = GroundingDinoForObjectDetection.from_pretrained(
+            loaded: Any = GroundingDinoForObjectDetection.from_pretrained(
                 source, dtype=torch.float32, output_loading_info=True
             )
+            model, report = loaded
             if report["missing_keys"]:
                 raise ValueError(f"weights are missing, e.g. {min(report['missing_keys'])}.")
         except (OSError, ValueError, RuntimeError) as error:

@@ -45,7 +45,7 @@ class OriginalGroundingDino:
         if not checkpoint.is_file():
             raise ValueError(f"there is no detector checkpoint {checkpoint}.")
         state = _read_state(checkpoint)
-        self.model = build_original(architecture(checkpoint))
+        self.model: Any = build_original(architecture(checkpoint))
         missing, unexpected = self.model.load_state_dict(state, strict=False)
         wrong = [*missing, *(key for key in unexpected if key not in UNUSED)]
         if wrong:
@@ -59,7 +59,7 @@ class OriginalGroundingDino:
         self.backbone = _SharedJoiner(self.model.backbone)
         self.model.backbone = self.backbone
         self.tokenizer = self.model.tokenizer
-        self.max_tokens = min(
+        self.max_tokens: int = min(
             self.model.max_text_len, self.model.bert.config.max_position_embeddings
         )
         self.device = device
@@ -113,7 +113,7 @@ class _SharedJoiner(nn.Module):
 
     def __init__(self, joiner: nn.Module) -> None:
         super().__init__()
-        self.joiner = joiner
+        self.joiner: Any = joiner
         self.encoded: tuple[list, list] | None = None
 
     def __getitem__(self, index: int) -> nn.Module:

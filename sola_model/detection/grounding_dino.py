@@ -8,6 +8,8 @@ Shapes: G images, R rows (captions) of a batch, N image positions, W text tokens
 heads of e channels, L levels, P points sampled for each of Q queries.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,12 +20,13 @@ def make_lean(model: nn.Module) -> "SharedBackbone":
 
     From then on the model looks at the images that the backbone was last given to encode.
     """
-    backbone = SharedBackbone(model.model.backbone)
-    model.model.backbone = backbone
-    for layer in model.model.encoder.layers:
+    parts: Any = model.model
+    backbone = SharedBackbone(parts.backbone)
+    parts.backbone = backbone
+    for layer in parts.encoder.layers:
         layer.fusion_layer.attn = LeanFusion(layer.fusion_layer.attn)
         layer.deformable_layer.self_attn = LeanDeformableAttention(layer.deformable_layer.self_attn)
-    for layer in model.model.decoder.layers:
+    for layer in parts.decoder.layers:
         layer.encoder_attn = LeanDeformableAttention(layer.encoder_attn)
     return backbone
 
@@ -36,7 +39,7 @@ class SharedBackbone(nn.Module):
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone: Any = backbone
         self.encoded: tuple[list[tuple[Tensor, Tensor]], list[Tensor]] | None = None
 
     @property
@@ -71,7 +74,7 @@ class LeanFusion(nn.Module):
 
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
-        self.attention = attention
+        self.attention: Any = attention
 
     def forward(
         self,
@@ -114,7 +117,7 @@ class LeanDeformableAttention(nn.Module):
 
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
-        self.attention = attention
+        self.attention: Any = attention
 
     def forward(
         self,
@@ -146,7 +149,7 @@ class LeanDeformableAttention(nn.Module):
 
         values_RDN = own.value_proj(encoder_hidden_states).transpose(1, 2)
         values = values_RDN.split([height * width for height, width in spatial_shapes_list], dim=2)
-        attended = 0
+        attended: Any = 0  # from the first level on a tensor
         for level, size in enumerate(spatial_shapes_list):
             image = values[level].unflatten(1, (heads, -1)).flatten(0, 1).unflatten(2, size)
             grid = grid_RhLPQ2[:, :, level].flatten(0, 1)

@@ -8,7 +8,7 @@ filtered. There is no check inside a batch.
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.prompts import PromptMask
 from sola_model.extraction.propagation import Propagated, Request
 from sola_model.masks.rle import at_compared_size, pairwise_iou
+from sola_model.masks.runs import RLE
 from sola_model.recipes import Extraction
 
 LONG_VIDEO = 200  # frames beyond which batches are halved
@@ -44,7 +45,7 @@ class MaskTrack:
     """One mask (COCO RLE at the video's size) and one object token per frame."""
 
     prompt_id: int
-    masks: list[dict]
+    masks: list[RLE]
     tokens_TD: np.ndarray
 
 
@@ -76,11 +77,12 @@ class Chain:
         """Boxes of one expression: the first prompt of another frame ends the batch."""
         limit = self.settings.boxes.max_tracks
         while (pending := self._pending()) and len(self.tracks) < limit:
-            frame = self._frame(pending[0])
-            mates = list(takewhile(lambda i, frame=frame: self._frame(i) == frame, pending))
-            yield from self._propagate(mates[: min(self.batch, limit - len(self.tracks))], pending)
+            _, mates = next(groupby(pending, self._frame))
+            yield from self._propagate(
+                [*mates][: min(self.batch, limit - len(self.tracks))], pending
+            )
 
-    def replay_shared(self, known: Mapping[int, list[dict]], first_track: int) -> Replay:
+    def replay_shared(self, known: Mapping[int, list[RLE]], first_track: int) -> Replay:
         """Boxes of all expressions: what is covered by a known track, or by a mate, waits.
 
         An expression has the tracks that its prompts became and those that filtered them; when
@@ -132,7 +134,7 @@ class Chain:
             new[track_id] = result.masks
         self._filter(new, set(pending) - set(chosen))
 
-    def _filter(self, tracks: Mapping[int, list[dict]], pending: Iterable[int]) -> None:
+    def _filter(self, tracks: Mapping[int, list[RLE]], pending: Iterable[int]) -> None:
         """Filter the pending prompts that one of these tracks covers at their frame."""
         if not tracks:
             return

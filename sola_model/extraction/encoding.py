@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class EncodedVideo:
                 level.record_stream(current)
         return features
 
-    def install(self, predictor, frame_index: int) -> None:
+    def install(self, predictor: Any, frame_index: int) -> None:
         """What `SAM2ImagePredictor.set_image` does, without encoding the frame again."""
         *high, top = self._at(frame_index)
         levels = [*high, top + self.model.no_mem_embed]
@@ -143,7 +143,7 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
 
     What the iterable raises is raised here. The thread ends when this iterator does.
     """
-    queue: Queue[tuple[Item | None, BaseException | None]] = Queue(depth)
+    queue: Queue[tuple[Any, BaseException | None]] = Queue(depth)
     stopped = Event()
 
     def offer(item: Item | None, error: BaseException | None = None) -> None:

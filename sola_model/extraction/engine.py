@@ -102,7 +102,7 @@ class Background:
         self._thread = ThreadPoolExecutor(1)
         self._calls: deque[Future] = deque()
 
-    def call(self, function: Callable[..., None], *arguments) -> None:
+    def call(self, function: Callable[..., None], *arguments: object) -> None:
         while len(self._calls) >= self._depth:
             self._calls.popleft().result()
         self._calls.append(self._thread.submit(function, *arguments))
@@ -110,7 +110,7 @@ class Background:
     def __enter__(self) -> "Background":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._thread.shutdown(cancel_futures=kind is not None)
         if kind is None:
             for call in self._calls:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from sola_model.extraction.sam2_models import (
 )
 from sola_model.masks.enlarged import enlarged_runs
 from sola_model.masks.rle import encode_masks
+from sola_model.masks.runs import RLE
 from sola_model.recipes import BoxPrompts, GridPrompts
 
 
@@ -31,7 +33,7 @@ class PromptMask:
 
     frame_index: int
     source: str  # "grid", "box" or "mask"
-    rle: dict
+    rle: RLE
     area: int
     predicted_iou: float | None
     stability: float | None
@@ -93,11 +95,18 @@ class _SmallLogits(SAM2AutomaticMaskGenerator):
     Hundreds of masks at the video's size cost far more than a small model on the CPU.
     """
 
-    def __init__(self, model: SAM2Base, **settings) -> None:
+    def __init__(self, model: SAM2Base, **settings: Any) -> None:
         super().__init__(model, **settings)
         self.predictor._transforms.postprocess_masks = lambda logits, _: logits.float()
 
-    def _process_batch(self, points, im_size, crop_box, orig_size, normalize=False) -> MaskData:
+    def _process_batch(
+        self,
+        points: np.ndarray,
+        im_size: tuple[int, int],
+        crop_box: list[int],
+        orig_size: tuple[int, int],
+        normalize: bool = False,
+    ) -> MaskData:
         points_B2 = torch.as_tensor(points, dtype=torch.float32)
         inputs_B2 = self.predictor._transforms.transform_coords(
             points_B2, normalize=normalize, orig_hw=im_size
@@ -127,7 +136,7 @@ class _SmallLogits(SAM2AutomaticMaskGenerator):
         return found
 
 
-def _box(rle: dict) -> list[int]:
+def _box(rle: RLE) -> list[int]:
     """x0, y0, x1, y1 of a mask's outermost pixels; zeros if it is empty."""
     x, y, width, height = coco.toBbox(coco.frPyObjects(rle, *rle["size"])).astype(int).tolist()
     return [x, y, x + max(width - 1, 0), y + max(height - 1, 0)]
@@ -223,7 +232,7 @@ def _clipped(box: Box, video: EncodedVideo) -> np.ndarray:
 
 
 def mask_prompts(
-    objects: Mapping[str, Sequence[dict | None]], settings: GridPrompts
+    objects: Mapping[str, Sequence[RLE | None]], settings: GridPrompts
 ) -> list[PromptMask]:
     """Ground-truth masks as prompts (release, training only), object by object.
 
@@ -234,15 +243,14 @@ def mask_prompts(
     """
     prompts = []
     for object_id, rles in objects.items():
-        areas = [int(coco.area(rle)) if rle else 0 for rle in rles]
-        visible = [t for t, area in enumerate(areas) if area]
-        prompted = [t for t in visible if t % settings.stride == 0] or visible[:1]
+        visible = {t: rle for t, rle in enumerate(rles) if rle and coco.area(rle)}
+        prompted = [t for t in visible if t % settings.stride == 0] or [*visible][:1]
         prompts += [
             PromptMask(
                 frame_index=t,
                 source="mask",
-                rle=rles[t],
-                area=areas[t],
+                rle=visible[t],
+                area=int(coco.area(visible[t])),
                 predicted_iou=None,
                 stability=None,
                 object_id=object_id,

@@ -8,7 +8,7 @@ Source: `sam2.sam2_video_predictor_legacy` (`add_new_mask`, `propagate_in_video`
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,7 @@ from sola_model.extraction.encoding import EncodedVideo, frame_arguments
 from sola_model.extraction.engine import AUTOMATIC, Background, Engine, ObjectBatches, precision
 from sola_model.extraction.sam2_models import SAM2Base
 from sola_model.masks.rle import encode_enlarged
+from sola_model.masks.runs import RLE
 
 # Relative time of long videos: the prompt frame lies far from both ends, which are never met.
 ORIGIN, ENDLESS = 1_000_000, 2_000_000
@@ -34,14 +35,14 @@ class Request:
 
     video: EncodedVideo
     frame_index: int
-    rle: dict
+    rle: RLE
 
 
 @dataclass(frozen=True)
 class Propagated:
     """T masks (COCO RLE) and tokens_TD (float32), SAM2's object pointers, of one request."""
 
-    masks: list[dict]
+    masks: list[RLE]
     tokens_TD: np.ndarray
 
 
@@ -58,8 +59,8 @@ class _Memory:
 
     @staticmethod
     def join(parts: Sequence["_Memory"]) -> "_Memory":
-        features = [part.features_BCHW for part in parts]
-        joined = None if features[0] is None else torch.cat(features)
+        features = [part.features_BCHW for part in parts if part.features_BCHW is not None]
+        joined = torch.cat(features) if features else None
         return _Memory(joined, torch.cat([part.pointers_BD for part in parts]))
 
 
@@ -118,7 +119,10 @@ class _Propagation:
         self.model, self.requests, self.writer = model, requests, writer
         self.batches = ObjectBatches(engine)
         self.results = [
-            Propagated([{}] * len(r.video), np.empty((len(r.video), model.hidden_dim), np.float32))
+            Propagated(
+                [RLE(size=[], counts="")] * len(r.video),
+                np.empty((len(r.video), model.hidden_dim), np.float32),
+            )
             for r in requests
         ]
         # How many steps away a step still sees masks, and object pointers.
@@ -214,7 +218,9 @@ class _Propagation:
             _announce(frames + self._frames(cohort, sign * (step + 1)))
             time = cohort.start + sign * step
 
-            def track(part: slice, frames: list[Frame] = frames, time: int = time):
+            def track(
+                part: slice, frames: list[Frame] = frames, time: int = time
+            ) -> tuple[_Memory, Tensor]:
                 output = self.model.track_step(
                     frame_idx=time,
                     is_init_cond_frame=False,
@@ -237,7 +243,13 @@ class _Propagation:
         at = [(self.requests[i].video, self.requests[i].frame_index) for i in cohort.objects]
         return [(video, p + offset) for video, p in at if 0 <= p + offset < len(video)]
 
-    def _run(self, cohort: _Cohort, time: int, frames: list[Frame], step) -> None:
+    def _run(
+        self,
+        cohort: _Cohort,
+        time: int,
+        frames: list[Frame],
+        step: Callable[[slice], tuple[_Memory, Tensor]],
+    ) -> None:
         """Do a step in batches, remember it, and write its masks and tokens."""
 
         outputs = self.batches.run(step, len(frames))
@@ -293,7 +305,7 @@ def _write(
         result.masks[t] = encode_enlarged(logits_HW, video.size)
 
 
-def _model_input(rle: dict, model: SAM2Base) -> Tensor:
+def _model_input(rle: RLE, model: SAM2Base) -> Tensor:
     """A prompt mask at the model's image size (1, 1, H, W), 0 or 1."""
     mask_11HW = torch.from_numpy(coco.decode(rle))[None, None].float().to(model.device)
     side = model.image_size

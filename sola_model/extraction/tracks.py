@@ -20,8 +20,9 @@ from sola_model.extraction.chains import Chain, MaskTrack, Prompt, Replay
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.engine import AUTOMATIC, Engine
 from sola_model.extraction.prompts import PromptMask, grid_prompts
-from sola_model.extraction.propagation import Propagated, Request, propagate
+from sola_model.extraction.propagation import Request, propagate
 from sola_model.extraction.sam2_models import SAM2Base
+from sola_model.masks.runs import RLE
 from sola_model.recipes import Extraction
 
 
@@ -58,7 +59,7 @@ def track_prompts(
     video: EncodedVideo,
     prompts: Sequence[PromptMask],
     settings: Extraction,
-    existing: Sequence[list[dict] | None] = (),
+    existing: Sequence[list[RLE] | None] = (),
     *,
     engine: Engine = AUTOMATIC,
 ) -> VideoTracks:
@@ -87,7 +88,7 @@ def track_videos(
 
 
 def _run(model: SAM2Base, replay: Replay, engine: Engine) -> Any:
-    produced = None
+    produced: Any = None  # starts the generator
     while True:
         try:
             requests = replay.send(produced)
@@ -109,7 +110,7 @@ def _together(replays: Sequence[Replay]) -> Replay:
     results: list[Any] = [None] * len(replays)
     asked: dict[int, list[Request]] = {}
 
-    def send(n: int, produced: list[Propagated] | None) -> None:
+    def send(n: int, produced: Any) -> None:
         asked.pop(n, None)
         try:
             asked[n] = replays[n].send(produced)
@@ -129,7 +130,7 @@ def _extraction(
     video: EncodedVideo,
     prompts: Sequence[PromptMask],
     settings: Extraction,
-    existing: Sequence[list[dict] | None],
+    existing: Sequence[list[RLE] | None],
 ) -> Replay:
     """Everything about one video; returns its `VideoTracks`."""
     _check(video, prompts)
@@ -152,7 +153,7 @@ def _extraction(
     return _assembled(video, [grid, *boxes, given], len(existing))
 
 
-def _grid_then_boxes(grid: Chain, pooled: Chain, existing: Sequence[list[dict] | None]) -> Replay:
+def _grid_then_boxes(grid: Chain, pooled: Chain, existing: Sequence[list[RLE] | None]) -> Replay:
     yield from grid.replay()
     known = dict(enumerate([*existing, *(track.masks for track in grid.tracks)]))
     yield from pooled.replay_shared({n: masks for n, masks in known.items() if masks}, len(known))

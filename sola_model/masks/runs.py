@@ -117,7 +117,7 @@ def check_same_frames(mask_tracks: Sequence[MaskTrack]) -> None:
         if isinstance(masks, RunTrack):
             sizes.add((masks.height, masks.width))
         else:
-            sizes.update(tuple(mask["size"]) for mask in masks)
+            sizes.update((height, width) for height, width in (mask["size"] for mask in masks))
     if len(sizes) > 1:
         raise ValueError(
             f"masks have sizes (height, width) {sorted(sizes)}; all must have the video's size. "

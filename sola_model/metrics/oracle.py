@@ -63,7 +63,7 @@ def video_cells(
     covered_CK = _covered(bits_MW[some_C], range(count))
     return Cells(
         first_T1=np.searchsorted(frame_M[some_C], np.arange(frames + 1)),
-        area_C=np.bincount(cell_M, weights=length_M, minlength=len(some_C)),
+        area_C=np.asarray(np.bincount(cell_M, length_M, len(some_C)), np.float64),
         in_track_CN=covered_CK[:, : len(tracks)].astype(np.float64),
         in_target_CG=covered_CK[:, len(tracks) : len(tracks) + len(targets)],
     )
@@ -128,7 +128,7 @@ class _Search:
 
     def value_with_each(self, chosen: list[int]) -> NDArray[np.float64]:
         """Mean J of the chosen tracks together with each one of the useful (U,), less PER_TRACK."""
-        covered_C = self.in_track_CU[:, chosen].any(axis=1)
+        covered_C = np.logical_or.reduce(self.in_track_CU[:, chosen], axis=1)
         covered_C1 = covered_C[:, None].astype(np.float64)
         inside_T1 = self._per_frame(self.in_target_C, covered_C1)
         outside_T1 = self._per_frame(~self.in_target_C, covered_C1)

@@ -19,4 +19,4 @@ def training_foreground(labels_EN: NDArray[np.bool_]) -> NDArray[np.bool_]:
     threshold with any object that is spoken of. Going by one expression alone would leave only its
     positives, and nothing to tell them from. A video may keep no track.
     """
-    return np.asarray(labels_EN, bool).any(axis=0)
+    return np.logical_or.reduce(np.asarray(labels_EN, bool), axis=0)

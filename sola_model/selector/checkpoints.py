@@ -120,7 +120,7 @@ def _read_weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def _sizes(path: Path, weights: Mapping[str, Tensor]) -> dict[str, int]:
+def _sizes(path: Path, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The sizes that the shapes of a state dict tell."""
     layers = [re.match(r"object_lang_align_layers\.(\d+)\.", name) for name in weights]
     try:

@@ -88,13 +88,13 @@ def alignment_scores(
     if not scores_EN.size:
         return scores_EN
     where = next(selector.parameters()).device
-    tokens_NTD = torch.from_numpy(tokens_NTD)
+    tokens = torch.from_numpy(tokens_NTD)
     text_EWC, mask_EW = pad_texts(encoder.encode(texts, words=selector.config.reads_words))
     for candidates_N in np.unique(candidates_EN, axis=0):
         if candidates_N.any():
             members_E = (candidates_EN == candidates_N).all(axis=1)
             logits_EN, _ = selector(
-                tokens_NTD[candidates_N].to(where),
+                tokens[candidates_N].to(where),
                 text_EWC[members_E].to(where),
                 mask_EW[members_E].to(where),
             )

@@ -14,7 +14,7 @@ the alignment layers it is V until language has been read, E from then on.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +108,7 @@ class AlignmentLayer(nn.Module):
         self.obj_attn = Attention(*attention) if config.object_attention else None
         self.motion_attn = Attention(*attention) if config.motion_attention else None
         self.object2lang_attn = Attention(*attention)
-        self.norm = nn.ModuleList(
+        self.norm: Any = nn.ModuleList(
             nn.GroupNorm(NORM_GROUPS, C) if u else nn.Identity() for u in used
         )
 
@@ -148,6 +148,10 @@ class AlignmentLayer(nn.Module):
 
 class TrackSelector(Selector):
     """Scores every mask track of a video against expressions (paper section 3.5, Eq. 3-5)."""
+
+    positional_encoding_gaussian_matrix: Tensor
+    token_mean: Tensor
+    token_whitening: Tensor
 
     def __init__(self, config: SelectorConfig) -> None:
         super().__init__()

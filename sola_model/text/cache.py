@@ -42,15 +42,19 @@ class CachedTextEncoder:
         keys = {text: hashlib.sha256((kind + text).encode()).hexdigest() for text in texts}
         found = self._read(set(keys.values()))
         missing = [text for text, key in keys.items() if key not in found]
-        if missing and self._encoder is None:
-            self._encoder = TextEncoder(self.name_or_path, self.device)
         for start in range(0, len(missing), TEXTS_PER_FILE):
             part = missing[start : start + TEXTS_PER_FILE]
-            encoded = self._encoder.encode(part, words=words)
+            encoded = self._loaded().encode(part, words=words)
             features = dict(zip((keys[t] for t in part), encoded, strict=True))
             self._write(features)
             found |= features
         return [found[keys[text]] for text in texts]
+
+    def _loaded(self) -> TextEncoder:
+        """The encoder, from when it is needed."""
+        if self._encoder is None:
+            self._encoder = TextEncoder(self.name_or_path, self.device)
+        return self._encoder
 
     def _read(self, keys: Iterable[str]) -> dict[str, Tensor]:
         """The features that are there."""
@@ -61,7 +65,7 @@ class CachedTextEncoder:
             if key in self._places:
                 path, name = self._places[key]
                 wanted[path].append((key, name))
-        found = {}
+        found: dict[str, Tensor] = {}
         for path, places in wanted.items():
             try:
                 with safetensors.safe_open(path, "pt") as file:
@@ -98,4 +102,4 @@ class CachedTextEncoder:
 
 
 def _name(key: str, text_WC: Tensor) -> str:
-    return f"{key}-{zlib.crc32(text_WC.contiguous().numpy()):08x}"
+    return f"{key}-{zlib.crc32(text_WC.contiguous().numpy().data):08x}"

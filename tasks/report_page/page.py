@@ -155,8 +155,11 @@ def _section(
     return Section(
         at=at,
         figures=figures,
-        interval=scored
-        and bootstrap_interval([row["jf"] for row in scored], [row["video_id"] for row in scored]),
+        interval=bootstrap_interval(
+            [row["jf"] for row in scored], [row["video_id"] for row in scored]
+        )
+        if scored
+        else None,
         shown_threshold=distances.index(min(distances)) if distances else 0,
         groups=tuple(sorted(groups.items())),
         by_video=by_video,

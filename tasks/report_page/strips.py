@@ -103,7 +103,7 @@ def _draw(wanted: Wanted) -> VideoStrips:
     return VideoStrips(
         video_id=row["video_id"],
         frames=tuple(shown),
-        tracks=painted({n: predictions.tracks[n] for n in np.flatnonzero(candidates_N)}),
+        tracks=painted({n: predictions.tracks[n] for n in np.flatnonzero(candidates_N).tolist()}),
         predictions={
             e.expression_id: painted(
                 {n: predictions.tracks[n] for n in predictions.selected.get(e.expression_id, ())}

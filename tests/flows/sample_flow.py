@@ -38,7 +38,7 @@ def work(warehouse: str, wanted: dict[Key, str], settings: str) -> list[Outcome]
     note = Path(settings, str(os.getpid()))
     note.write_text(f"{os.getppid()} {device()} {torch.get_num_threads()}")
     if "endless" in videos[0]:
-        time.sleep(600)
+        signal.pause()
     if "slowest" in videos:
         wait_for_the_others(Warehouse(warehouse))
     empty = {"pseudo_labels": TABLES["pseudo_labels"].empty_table()}
@@ -46,7 +46,7 @@ def work(warehouse: str, wanted: dict[Key, str], settings: str) -> list[Outcome]
 
 
 def wait_for_the_others(store: Warehouse) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while len(store.current("label")) < len(store.current("ingest")) - 1:
         if time.monotonic() > deadline:
             raise TimeoutError("the others do not get on")

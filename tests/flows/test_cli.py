@@ -147,6 +147,14 @@ def test_query_errors(warehouse: Path, arguments: list[str], message: str) -> No
     assert message in result.output
 
 
+def test_paths_in_messages_stay_whole(tmp_path: Path) -> None:
+    """However long: a terminal wraps them, but they can be copied and searched for."""
+    folder = tmp_path / ("a long name " * 10)
+    for arguments in (["status", "--warehouse", folder], ["check", folder]):
+        result = sola(*arguments)
+        assert result.exit_code == 1 and str(folder) in result.output, result.output
+
+
 def test_flow_errors_end_in_their_message(prefect_server: str, tmp_path: Path) -> None:
     data, blocked = tmp_path / "data", tmp_path / "file"
     write_dataset(data, {"train": 1, "valid_u": 1}, frames=4)

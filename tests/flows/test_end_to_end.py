@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from flows.label import label
 from flows.precompute import precompute
 from flows.printing import print_demo_report
 from flows.train import train
+from tests.waiting import wait_for
 from warehouse import TABLES, Warehouse
 from warehouse.demo_data import write_dataset
 
@@ -160,10 +160,7 @@ def test_a_killed_run_continues_to_the_same_content(
                "--workers", "1"]  # fmt: skip
     killed = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     commits = root / "commits" / "precompute"
-    deadline = time.monotonic() + 120
-    while not (commits.is_dir() and any(commits.iterdir())):
-        assert killed.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: commits.is_dir() and any(commits.iterdir()), killed)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     done = len(Warehouse(root).current("precompute"))

@@ -184,7 +184,7 @@ def test_kill_9_leaves_nothing(tmp_path: Path) -> None:
         assert {int(note.name) for note in notes("[0-9]*")} < children
         assert list(notes("sola-prefect-*"))
         os.kill(run.pid, signal.SIGKILL)
-        wait_for(lambda: not children & set(processes()), seconds=15)
+        wait_for(lambda: not children & set(processes()))
         assert not list(notes("sola-prefect-*"))
     finally:
         run.kill()
@@ -218,4 +218,4 @@ def test_deploying_schedules_the_nightly_flow(prefect_server: str) -> None:
         assert pull == {"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}
         nightly = {"any_": [deployed["precompute"].id]}
         scheduled = FlowRunFilter(deployment_id=nightly, state={"type": {"any_": ["SCHEDULED"]}})
-        wait_for(lambda: client.read_flow_runs(flow_run_filter=scheduled), seconds=60)
+        wait_for(lambda: client.read_flow_runs(flow_run_filter=scheduled))

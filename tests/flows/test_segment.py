@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from sola_model.recipes import DEMO
 from tests.untrained import publish_untrained
+from tests.waiting import PATIENCE_S, wait_for
 from warehouse import Warehouse, read_video
 from warehouse.demo_data import write_dataset
 
@@ -49,12 +49,9 @@ def test_stopped_by_ctrl_c_the_same_command_continues(
         # A test run in the background has SIGINT ignored, and its children would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 240
-    while not store.current("precompute"):
-        assert stopped.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: store.current("precompute"), stopped)
     os.killpg(stopped.pid, signal.SIGINT)  # as a terminal does: to all its processes
-    _, said = stopped.communicate(timeout=240)
+    _, said = stopped.communicate(timeout=PATIENCE_S)
     assert stopped.returncode == 130 and "the same command continues" in said
     assert "Traceback" not in said
     before = store.current("precompute")

@@ -2,10 +2,12 @@
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 from warehouse import Warehouse
 from warehouse.demo_data import write_dataset
 
@@ -25,8 +27,7 @@ ENDS = {"Completed", "Failed", "Crashed"}
 def environment(tmp_path_factory) -> Iterator[dict[str, str]]:
     """Services up on a free port, in a folder of their own; down afterwards."""
     folder = tmp_path_factory.mktemp("services")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment = clean | {
         "SOLA_SERVICES": str(folder),
@@ -44,6 +45,14 @@ def environment(tmp_path_factory) -> Iterator[dict[str, str]]:
     assert not list(folder.glob("*.pid"))
     shown = subprocess.check_output(["ps", "-A", "-o", "command="], text=True)
     assert f"--port {port}" not in shown
+
+
+def free_port() -> int:
+    """A port that is free, and not of those that the system hands out: it stays free for us."""
+    for port in random.sample(range(15_000, 32_000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("a hundred ports are taken")
 
 
 def services(environment: dict[str, str], command: str) -> str:
@@ -67,7 +76,7 @@ def refresh(environment: dict[str, str], parameters: dict[str, object]) -> int:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
     )
     print(done.stdout, Path(environment["SOLA_SERVICES"], "worker.log").read_text()[-3000:])
     return done.returncode
@@ -80,7 +89,7 @@ def refresh_on_schedule(environment: dict[str, str], parameters: dict[str, objec
     daily = {"interval": 24 * 3600, "anchor_date": soon.isoformat()}
     schedules = [{"schedule": daily, "parameters": parameters}]
     ask(environment, f"deployments/{deployment}/schedules", schedules)
-    wait_for(lambda: set(states(environment).get("refresh demo", [])) & ENDS, seconds=300)
+    wait_for(lambda: set(states(environment).get("refresh demo", [])) & ENDS)
 
 
 def ask(environment: dict[str, str], path: str, body: object = None) -> Any:

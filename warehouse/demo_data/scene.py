@@ -6,6 +6,7 @@ of a 144 x 112 frame, times in frames, angles in radians; y grows downwards.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def _place(
     frames: int,
 ) -> Shape:
     """The least overlapping of a few random motions, so that occlusion stays partial."""
-    candidates = []
+    candidates: list[tuple[float, int, Shape]] = []
     while len(candidates) < 12:
         shape = _move(rng, kind, colour, texture, radius, frames)
         if twin is not None and (twin.motion, twin.direction) == (shape.motion, shape.direction):
@@ -224,7 +225,7 @@ def _make_followed(rng: np.random.Generator, shapes: list[Shape], frames: int) -
     path_T2 = np.concatenate([travel_T2, travel_T2 - gap * heading])
     start = _start(rng, "moves", direction, path_T2, 16.0)
     still = dict(scale_T=np.ones(frames), angle_T=np.zeros(frames))
-    common = dict(motion="moves", direction=direction, speed=speed, **still)
+    common: dict[str, Any] = dict(motion="moves", direction=direction, speed=speed, **still)
     leader = replace(leader, centre_T2=travel_T2 + start, **common)
     follower = replace(follower, centre_T2=travel_T2 - gap * heading + start, follows=0, **common)
     return [leader, follower, *shapes[2:]]

@@ -3,7 +3,7 @@
 The faults found are listed, with what to do, in docs/data-sets.md.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def _check_split(
 ) -> SplitCheck:
     problems: list[Problem] = []
     try:
-        videos = read_split(dataset, root, split)
+        videos: Sequence[SourceVideo | BadVideo] = read_split(dataset, root, split)
     except SourceError as error:
         problems += [Problem(split=split, video_id=None, message=text) for text in error.errors]
         videos = error.videos

@@ -143,6 +143,7 @@ def _read_video(
     ground_truth: dict[str, Masks] = {}
     object_ids = (object_id for e in expressions for object_id in e.object_ids or ())
     for object_id in dict.fromkeys(object_ids):
+        assert masks is not None, "without them expressions name no objects"
         at = f"{folder / 'mask_dict.json'}: video {video_id!r}, object {object_id!r}"
         _check_masks(masks[object_id], listed if sound_frames else None, size, at, errors)
         ground_truth[object_id] = masks[object_id]

@@ -133,7 +133,7 @@ mask_triples = sizes.flatmap(lambda size: st.tuples(masks(size), masks(size), ma
 
 @given(mask_pairs)
 @example((np.ones((3, 5), bool), np.zeros((3, 5), bool)))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_equals_the_plain_reference(pair: tuple[BoolMask, BoolMask]) -> None:
     truth, mask = [encode(pair[0])], [encode(pair[1])]
     assert region_similarity(truth, mask)[0] == plain_j(*pair)
@@ -143,7 +143,7 @@ def test_equals_the_plain_reference(pair: tuple[BoolMask, BoolMask]) -> None:
 
 
 @given(mask_triples)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_void_pixels_are_in_no_mask(triple: tuple[BoolMask, BoolMask, BoolMask]) -> None:
     truth, mask, void = ([encode(mask_HW)] for mask_HW in triple)
     counted = triple[0] & ~triple[2], triple[1] & ~triple[2]

@@ -154,7 +154,7 @@ def assert_batch_equals_singles(
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(all_sizes=st.lists(sizes, min_size=1, max_size=4), seed=st.integers(0, 1000))
 def test_batch_equals_one_by_one(name, all_sizes, seed):
     # In float64: in float32 an activation within rounding of LeakyReLU's kink, or two anchors

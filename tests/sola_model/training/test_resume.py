@@ -5,14 +5,13 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from sola_model.training.loop import train_selector
+from sola_model.training.loop import Progress, train_selector
 from tests.sola_model.training.training_videos import (
     TINY_TWO_TOWER,
     make_videos,
@@ -21,7 +20,6 @@ from tests.sola_model.training.training_videos import (
 )
 
 ROOT = Path(__file__).parents[3]
-ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT  # whether a child has, left to be waited for
 VIDEOS, VALIDATION = make_videos(3, 0), make_videos(1, 1)
 
 
@@ -106,25 +104,34 @@ def test_killed_at_random(tmp_path):
 def kill_at_random(cut: Path) -> int:
     """Train to the end in processes that are killed at random moments; returns how many were.
 
-    Each lives until it has written a checkpoint, and up to 0.1 s (some steps) longer.
+    Each lives until it has written a checkpoint, and up to 0.1 s (some steps) longer: seconds of
+    its own computing, so that a busy machine kills no more often.
     """
     kills, moments = 0, random.Random(0)
     while True:
-        before = written(cut)
+        more = moments.uniform(0.001, 0.1)
         pid = os.fork()
         if pid == 0:
-            recipe = with_training(epochs=12)
-            train_selector(VIDEOS, VALIDATION, recipe, cut, checkpoint_seconds=0)
+            train_and_die(cut, more)
             os._exit(0)
-        while written(cut) == before and not os.waitid(os.P_PID, pid, ENDED):
-            time.sleep(0.001)
-        time.sleep(moments.uniform(0, 0.1))
-        os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         if not os.WIFSIGNALED(status):
             assert status == 0
             return kills
+        assert os.WTERMSIG(status) == signal.SIGPROF
         kills += 1
+
+
+def train_and_die(cut: Path, more: float) -> None:
+    """Train; when a checkpoint has been written, the kernel kills this process soon after."""
+    before = written(cut)
+
+    def on_progress(_: Progress) -> None:
+        if written(cut) != before and not signal.getitimer(signal.ITIMER_PROF)[0]:
+            signal.setitimer(signal.ITIMER_PROF, more)
+
+    recipe = with_training(epochs=12)
+    train_selector(VIDEOS, VALIDATION, recipe, cut, on_progress=on_progress, checkpoint_seconds=0)
 
 
 def written(file: Path) -> int:
