@@ -15,8 +15,7 @@ from flows.artifacts import show_run
 from flows.progress import run_progress, training_progress
 from flows.runtime import default_workers, kill_workers, video_workers
 from flows.tensorboard import event_files
-from sola_model.recipes import recipe_by_name
-from sola_model.settings import override
+from sola_model.recipes import override, recipe_by_name
 from sola_model.training.loop import Progress
 from tasks.evaluate import find_run
 from tasks.train import present_run, run_recipe, train_run

@@ -4,8 +4,10 @@
 paper, the scripts win. Everything is frozen: change a recipe with `dataclasses.replace`.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any, Literal
 
 from sola_model.recipe_sections import (
@@ -18,7 +20,7 @@ from sola_model.recipe_sections import (
     TrainingConfig,
     TwoTowerConfig,
 )
-from sola_model.settings import check_choices, from_dict
+from sola_model.settings import changed, check_choices, from_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +58,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        two_tower = isinstance(self.selector, TwoTowerConfig)
-        streams = two_tower or self.selector.separate_streams
+        streams = isinstance(self.selector, TwoTowerConfig) or self.selector.separate_streams
         if streams and self.token_features == "pointer":
             raise ValueError(
                 "token_features='pointer': separate streams of looks, shape and motion read "
                 "geometry; set token_features=pointer+geometry and count 16 channels more in "
                 "selector.token_dim."
             )
-        if two_tower and self.loss.alignment_weight:
+        if isinstance(self.selector, TwoTowerConfig) and self.loss.alignment_weight:
             raise ValueError(
                 f"loss.alignment_weight={self.loss.alignment_weight}: the two-tower selector has "
                 "no negative anchors to align with; set it to 0."
@@ -189,3 +190,29 @@ def recipe_by_name(name: str, sam2: str | None = None) -> Recipe:
 def recipe_from(config: Mapping[str, Any]) -> Recipe:
     """The recipe that `dataclasses.asdict` made `config` of."""
     return from_dict(config, Recipe)
+
+
+def override(recipe: Recipe, changes: Sequence[str]) -> Recipe:
+    """The recipe with fields changed, each given as "field=value" or "section.field=value".
+
+    override(RELEASE, ["selector.layers=1", "loss.alignment_weight=0"]) is the release with one
+    layer and without alignment loss. Values are numbers, true, false, none or plain text, as the
+    field takes them. What differs is appended to the recipe's name, so that run ids and reports
+    show it: "release+alignment_weight=0+layers=1".
+
+    Raises ValueError for a field that is not there and for a value that does not fit it.
+    """
+    new, paths = recipe, set()
+    for change in changes:
+        path, equals, text = (part.strip() for part in change.partition("="))
+        if not equals:
+            raise ValueError(f"{change!r} has no '='. Write it like 'selector.layers=1'.")
+        new = changed(new, path.split("."), path, text)
+        paths.add(path)
+    suffix = ""
+    for path in sorted(paths):
+        before, after = (attrgetter(path)(r) for r in (recipe, new))
+        if after != before:
+            shown = f"{after:g}" if isinstance(after, float) else str(after)
+            suffix += f"+{path.split('.')[-1]}={shown}"
+    return replace(new, name=recipe.name + re.sub(r"[^\w.+=-]", "_", suffix))

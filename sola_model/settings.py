@@ -4,14 +4,10 @@ A configuration is a frozen dataclass whose fields are numbers, texts, None or c
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
-from operator import attrgetter
 from types import NoneType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-
-Settings = TypeVar("Settings")
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 def check_choices(config: Any) -> None:
@@ -42,34 +38,11 @@ def from_dict(config: Mapping[str, Any], kind: Any) -> Any:
     raise ValueError(f"No settings of {kind} have the names {', '.join(config)}.")
 
 
-def override(recipe: Settings, changes: Sequence[str]) -> Settings:
-    """The recipe with fields changed, each given as "field=value" or "section.field=value".
-
-    override(RELEASE, ["selector.layers=1", "loss.alignment_weight=0"]) is the release with one
-    layer and without alignment loss. Values are numbers, true, false, none or plain text, as the
-    field takes them. What differs is appended to the recipe's name, so that run ids and reports
-    show it: "release+alignment_weight=0+layers=1".
+def changed(config: Any, names: Sequence[str], path: str, text: str) -> Any:
+    """A frozen configuration with the field at `names`, the end of `path`, set to `text`.
 
     Raises ValueError for a field that is not there and for a value that does not fit it.
     """
-    changed, paths = recipe, set()
-    for change in changes:
-        path, equals, text = (part.strip() for part in change.partition("="))
-        if not equals:
-            raise ValueError(f"{change!r} has no '='. Write it like 'selector.layers=1'.")
-        changed = _changed(changed, path.split("."), path, text)
-        paths.add(path)
-    suffix = ""
-    for path in sorted(paths):
-        old, new = (attrgetter(path)(r) for r in (recipe, changed))
-        if new != old:
-            shown = f"{new:g}" if isinstance(new, float) else str(new)
-            suffix += f"+{path.split('.')[-1]}={shown}"
-    return replace(changed, name=recipe.name + re.sub(r"[^\w.+=-]", "_", suffix))
-
-
-def _changed(config: Any, names: Sequence[str], path: str, text: str) -> Any:
-    """A frozen configuration with the field at `names`, the end of `path`, set to `text`."""
     kinds = {n: kind for n, kind in get_type_hints(type(config)).items() if n != "name"}
     sections = {n for n in kinds if is_dataclass(getattr(config, n))}
     name, *deeper = names
@@ -77,7 +50,7 @@ def _changed(config: Any, names: Sequence[str], path: str, text: str) -> Any:
         valid = ", ".join(f"{n}.<field>" if n in sections else n for n in kinds)
         raise ValueError(f"There is no setting {path!r}. {type(config).__name__} has: {valid}.")
     if deeper:
-        return replace(config, **{name: _changed(getattr(config, name), deeper, path, text)})
+        return replace(config, **{name: changed(getattr(config, name), deeper, path, text)})
     return replace(config, **{name: _parsed(text, kinds[name], path)})
 
 

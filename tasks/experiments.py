@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sola_model.metrics.pairs import is_right
-from sola_model.recipes import recipe_from
-from sola_model.settings import override
+from sola_model.recipes import override, recipe_from
 from tasks.evaluate import find_run
 from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
 from warehouse.queries import load_query
@@ -173,7 +172,7 @@ def calibrated_error(store: Warehouse, run_id: str, dataset: str, split: str) ->
         WHERE run_id = ? AND dataset = ? AND split = ?
     """
     with store.connect() as connection:
-        (error,) = connection.execute(sql, [run_id, dataset, split]).fetchone()
+        ((error,),) = connection.execute(sql, [run_id, dataset, split]).fetchall()
     if error is None:
         raise WarehouseError(
             f"{run_id} has no probabilities on {dataset}/{split}: it needs labelled videos to fit "

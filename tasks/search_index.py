@@ -59,10 +59,9 @@ def search_index(store: Warehouse, run_id: str, commits: Sequence[Commit]) -> Se
 def _read(keys: Sequence[Key], folder: Path, name: str) -> SearchIndex:
     ids = np.load(folder / f"{name}.npz")
     shape = (len(ids["video_N"]), int(ids["width"]))
+    vectors_NK: np.ndarray = np.empty(shape, np.float16)
     if shape[0]:
         vectors_NK = np.memmap(folder / f"{name}.f16", np.float16, mode="c", shape=shape)
-    else:
-        vectors_NK = np.empty(shape, np.float16)
     return SearchIndex(
         keys=keys, video_N=ids["video_N"], track_N=ids["track_N"], vectors_NK=vectors_NK
     )

@@ -25,8 +25,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.experiment import EXPERIMENTS
 from scripts.run_notebook import execute
-from sola_model.recipes import RELEASE, recipe_by_name
-from sola_model.settings import override
+from sola_model.recipes import RELEASE, override, recipe_by_name
 from tests.documents import (
     DOCUMENTS,
     NOTEBOOK,

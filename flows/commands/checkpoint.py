@@ -26,10 +26,9 @@ def import_checkpoint(
 
     Example: `sola import-checkpoint epoch_15.pth --recipe release`
     """
-    from sola_model.recipes import recipe_by_name
+    from sola_model.recipes import override, recipe_by_name
     from sola_model.selector.checkpoints import import_checkpoint as read
     from sola_model.selector.checkpoints import save_selector
-    from sola_model.settings import override
     from tasks.import_checkpoint import import_run
 
     with explained():

@@ -13,8 +13,7 @@ from typing import NamedTuple
 from flows.label import label
 from flows.precompute import precompute
 from flows.train import train_together
-from sola_model.recipes import Recipe, recipe_by_name
-from sola_model.settings import override
+from sola_model.recipes import Recipe, override, recipe_by_name
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
 from tasks.experiment_tables import picture_folder
 from tasks.experiments import Measured, mean_scores

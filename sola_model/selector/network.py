@@ -149,6 +149,8 @@ class AlignmentLayer(nn.Module):
 class TrackSelector(Selector):
     """Scores every mask track of a video against expressions (paper section 3.5, Eq. 3-5)."""
 
+    config: SelectorConfig
+
     positional_encoding_gaussian_matrix: Tensor
     token_mean: Tensor
     token_whitening: Tensor

@@ -26,6 +26,7 @@ LOOK_DROPOUT = 0.3  # of the channels of the pointer
 DROPOUT = 0.1
 SHAPE_NOISE = 0.15  # deviations
 MOTION_CHANNELS = 96
+KERNELS, STRIDES = (5, 3, 3), (2, 2, 1)  # of the convolutions over time
 STEPS = 6  # that a track's motion is told in, however long the video
 
 
@@ -50,6 +51,9 @@ def parts_of(tokens_VNTD: Tensor) -> Tokens:
 
 class Look(nn.Module):
     """What a track looks like: its mean pointer, decorrelated, through a bottleneck."""
+
+    mean: Tensor
+    whitening: Tensor
 
     def __init__(self, pointer_dim: int, width: int) -> None:
         super().__init__()
@@ -78,6 +82,9 @@ class Look(nn.Module):
 
 class Shape(nn.Module):
     """What shape a track has: the means of the ratios that `geometry` measures."""
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -114,11 +121,10 @@ class Motion(nn.Module):
         super().__init__()
         channels = MOTION_CHANNELS
         self.convolutions = nn.ModuleList(
-            [
-                nn.Conv1d(CHANNELS, channels, 5, stride=2, padding=2),
-                nn.Conv1d(channels, channels, 3, stride=2, padding=1),
-                nn.Conv1d(channels, channels, 3, padding=1),
-            ]
+            nn.Conv1d(inputs, channels, kernel, stride, padding=kernel // 2)
+            for inputs, kernel, stride in zip(
+                (CHANNELS, channels, channels), KERNELS, STRIDES, strict=True
+            )
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in self.convolutions)
         self.dropout = nn.Dropout(DROPOUT)
@@ -136,14 +142,13 @@ class Motion(nn.Module):
         V, N = tokens.geometry.shape[:2]
         x_BTC = (tokens.geometry / 2).flatten(0, 1)
         lengths = list(frames)
-        for number, (convolution, norm) in enumerate(
-            zip(self.convolutions, self.norms, strict=True)
-        ):
+        layers = zip(self.convolutions, self.norms, STRIDES, strict=True)
+        for number, (convolution, norm, stride) in enumerate(layers):
             if number:
                 x_BTC = self.dropout(x_BTC)
             y_BTC = F.gelu(norm(convolution(x_BTC.transpose(1, 2)).transpose(1, 2)))
-            x_BTC = x_BTC + y_BTC if convolution.stride == (1,) else y_BTC
-            lengths = [math.ceil(length / convolution.stride[0]) for length in lengths]
+            x_BTC = x_BTC + y_BTC if stride == 1 else y_BTC
+            lengths = [math.ceil(length / stride) for length in lengths]
             real_VT = first(torch.tensor(lengths, device=x_BTC.device), x_BTC.shape[1])
             x_BTC = x_BTC * real_VT.repeat_interleave(N, dim=0)[..., None]
         pool_VST = torch.stack([_pooling(length, x_BTC.shape[1]) for length in lengths]).to(x_BTC)

@@ -10,7 +10,7 @@ from sola_model.recipes import Recipe
 from sola_model.selector.base import Selector
 from sola_model.selector.batches import Batch
 from sola_model.selector.losses import Losses, total_loss
-from sola_model.selector.network import mean_over_words
+from sola_model.selector.network import TrackSelector, mean_over_words
 
 
 def batch_losses(
@@ -18,12 +18,12 @@ def batch_losses(
 ) -> tuple[Losses, Tensor]:
     """Losses (means over the batch's expressions) and logits_EN; all on one device."""
     logits_EN, objects_ENC = selector.forward_batch(batch)
-    aligned = recipe.loss.alignment_weight > 0
+    anchors = selector.negative_token.weight if isinstance(selector, TrackSelector) else None
     losses = total_loss(
         logits_EN,
         objects_ENC,
         mean_over_words(batch.text_EWC, batch.words_EW),
-        selector.negative_token.weight if aligned else None,
+        anchors,
         labels_EN,
         recipe.loss,
         batch.tracks_EN,

@@ -4,8 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from sola_model.recipes import DEMO, PAPER, RELEASE, LossConfig, SelectorConfig
-from sola_model.settings import override
+from sola_model.recipes import DEMO, PAPER, RELEASE, LossConfig, SelectorConfig, override
 
 
 def leaves(config: dict, prefix: str = "") -> dict:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from sola_model.metrics.jf import track_overlaps
-from sola_model.recipes import DEMO
-from sola_model.settings import override
+from sola_model.recipes import DEMO, override
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
 from tasks.ingest import ingest_split
 from tasks.judge import SelectionJudge

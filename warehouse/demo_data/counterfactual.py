@@ -66,7 +66,7 @@ class Sentence:
     @property
     def text(self) -> str:
         wording = WORDINGS[self.motion][self.wording]
-        if self.motion == "moves":
+        if self.direction is not None:
             wording = wording.format(direction=DIRECTION_WORDS[self.direction][0])
         return f"the {' '.join(self.look)} {wording}"
 
@@ -119,7 +119,7 @@ def _backwards(shape: Shape) -> Shape:
     return replace(
         shape,
         motion=TURNED.get(shape.motion, shape.motion),
-        direction=OPPOSITE[shape.direction] if along else shape.direction,
+        direction=OPPOSITE[shape.direction] if along and shape.direction else shape.direction,
         centre_T2=shape.centre_T2[::-1],
         scale_T=shape.scale_T[::-1],
         angle_T=shape.angle_T[::-1],

@@ -80,6 +80,7 @@ def _motion(meaning: Meaning, many: bool, rng: np.random.Generator) -> str | Non
     if meaning.motion is None:
         return None
     if meaning.motion == "moves":
+        assert meaning.direction is not None
         phrase = f"{rng.choice(MOVES)} {rng.choice(DIRECTIONS[meaning.direction])}"
     else:
         phrase = str(rng.choice(MOTIONS[meaning.motion]))

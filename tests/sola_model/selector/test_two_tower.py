@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from sola_model.masks.geometry import CHANNELS, VISIBLE
-from sola_model.recipes import DEMO, DEMO_RELEASE, TWO_TOWER, TwoTowerConfig, recipe_from
+from sola_model.recipes import DEMO, DEMO_RELEASE, TWO_TOWER, TwoTowerConfig, override, recipe_from
 from sola_model.selector.base import Selector
 from sola_model.selector.checkpoints import import_checkpoint, load_selector, save_selector
 from sola_model.selector.modules import new_selector
 from sola_model.selector.search import query_of, track_vectors
-from sola_model.settings import override
 from sola_model.text.words import BASE, split_words, with_words
 
 TINY = TwoTowerConfig(token_dim=8 + CHANNELS, text_dim=16, vocabulary=50, width=8)
