@@ -241,6 +241,11 @@ def tables_of(stage: str) -> tuple[str, ...]:
     return STAGES[stage]
 
 
+def printable(text: str) -> str:
+    """`text` as Unicode: lone surrogates, from file names in another encoding, are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def file_safe(text: str) -> str:
     """`text` as part of a file name: no separators, dots, quotes or glob characters."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:30]

@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from warehouse.commit_log import CommitLog
-from warehouse.commits import STAGES, Commit, DataFile, Key, Record, readable, tables_of
+from warehouse.commits import (
+    STAGES,
+    Commit,
+    DataFile,
+    Key,
+    Record,
+    printable,
+    readable,
+    tables_of,
+)
 from warehouse.data_files import read_rows, write_table
 from warehouse.names import is_temporary, put_at
 from warehouse.queries import open_views
@@ -123,6 +132,10 @@ class Warehouse:
                 f"Stage {stage!r} publishes exactly {', '.join(STAGES[stage])}; received "
                 f"{', '.join(tables) or 'nothing'}. Without rows, pass TABLES[name].empty_table()."
             )
+        if key != _printable(key):
+            raise WarehouseError(
+                f"{_printable(key)} is not Unicode. Rename what it is named after."
+            )
         conformed = {name: conform(name, tables[name]) for name in STAGES[stage]}
         for name, table in conformed.items():
             for column, value in asdict(key).items():
@@ -135,7 +148,7 @@ class Warehouse:
 
     def publish_failure(self, stage: str, key: Key, fingerprint: str, error: str) -> Commit:
         """Record that the stage failed on the key; data that is done stays visible."""
-        return self.log.append(stage, key, fingerprint, error=error)
+        return self.log.append(stage, _printable(key), fingerprint, error=printable(error))
 
     def reuse(self, stage: str, key: Key, fingerprint: str) -> Commit | None:
         """Make an earlier commit of this fingerprint the current one again, without recomputing.
@@ -280,8 +293,9 @@ class Warehouse:
                 for table, file in commit.files.items():
                     files.setdefault(table, []).append(file)
         commits = [
-            asdict(commit.key)
+            asdict(_printable(commit.key))
             | {name: getattr(commit, name) for name in COMMITS.names if name not in KEY_FIELDS}
+            | {"error": printable(commit.error)}
             | {"created_at": datetime.fromisoformat(commit.created_at).replace(tzinfo=None)}
             for _, commit in sorted(latest.items())
         ]
@@ -361,3 +375,7 @@ class Warehouse:
     def _with_weights(self, commits: Collection[Commit]) -> list[Commit]:
         there = self.storage.existing({path for commit in commits for path in commit.weights})
         return [commit for commit in commits if there.issuperset(commit.weights)]
+
+
+def _printable(key: Key) -> Key:
+    return Key(**{name: printable(value) for name, value in asdict(key).items()})

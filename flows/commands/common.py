@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False, emoji=False)
 
 WarehousePath = Annotated[
     str,
@@ -42,7 +42,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, duckdb.Error) as error:
-        console.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        console.print(f"error: {error}", style="bold red", highlight=False)
         raise typer.Exit(1) from error
 
 
