@@ -75,15 +75,17 @@ def find_garbage(store: Warehouse, older_than: float) -> Garbage:
                 unproven.update(commit.paths)
             if stage == "train" and commit.status == "done":
                 finished.setdefault(commit.key.run_id, set()).update(commit.weights)
-    # What a damaged record of an earlier version should name may look like what none names.
-    doubtful = {_folder(path) for path in unproven - store.storage.existing(unproven)}
+    # A record without a checksum names a file that is not there: its path may be what is damaged,
+    # and the file that it should name is then one that no record names.
+    doubtful = store.storage.existing(unproven) != unproven
     for path, file in old.items():
         top, _, rest = path.partition("/")
         if is_temporary(path):
             if not (is_temporary(_folder(path)) and _folder(path) in busy):
                 garbage.temporary.append(file)
-        elif is_data(path) and path not in named and _folder(path) not in doubtful:
-            garbage.data.append(file)
+        elif is_data(path):
+            if path not in named and not doubtful:
+                garbage.data.append(file)
         elif (is_weights(path) and unused(path, finished)) or (
             top == "checkpoints" and rest.removesuffix(".pt") in finished
         ):
