@@ -18,7 +18,7 @@ from warehouse.sources import PROTOCOL
 
 FORMATS = ("table", "csv", "json", "parquet")
 TABLE_ROWS = 60  # of a longer result the first and last are shown; the other formats have all
-console = Console()
+console = Console(markup=False, emoji=False)  # texts and names are shown as they are
 
 SUMMARY = {
     "expressions": "number",

@@ -6,7 +6,17 @@ from dataclasses import asdict, astuple
 
 from flows.printing import redo
 from warehouse import Key, Warehouse
-from warehouse.verify import COLLECT, DELETE, Problem, delete_damaged, verify
+from warehouse.commits import printable
+from warehouse.verify import (
+    COLLECT,
+    DELETE,
+    LOOK,
+    NEWER,
+    RETRY,
+    Problem,
+    delete_damaged,
+    verify,
+)
 
 
 def print_problems(warehouse: str, format: str, delete: bool, in_flight: float) -> int:
@@ -30,7 +40,8 @@ def print_problems(warehouse: str, format: str, delete: bool, in_flight: float) 
     for problem in problems:
         keys = ", ".join("/".join(filter(None, astuple(key))) for key in problem.keys[:3])
         more = f" and {len(problem.keys) - 3} more" if len(problem.keys) > 3 else ""
-        print(f"{problem.path}: {problem.error}{f' ({keys}{more})' if keys else ''}")
+        about = printable(f" ({keys}{more})") if keys else ""
+        print(f"{problem.path}: {printable(problem.error)}{about}")
     for command in dict.fromkeys(command for commands in mends for command in commands):
         print(f"mend with: {command}")
     print(f"{len(problems)} problems" if problems else "every file is sound")
@@ -41,6 +52,8 @@ def _mends(warehouse: str, problem: Problem) -> list[str]:
     """The commands that mend a problem, in order; none when somebody has to look."""
     where = f"--warehouse {shlex.quote(str(warehouse))}"
     again = sorted({redo(warehouse, problem.stage, key) for key in problem.keys})
+    if problem.mend in (LOOK, NEWER, RETRY):
+        return []
     if problem.mend == DELETE:
         unknown = redo(warehouse, problem.stage, Key())
         return [f"sola verify {where} --delete-damaged", *(again or [unknown])]

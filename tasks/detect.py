@@ -1,26 +1,31 @@
 """Detected boxes of expressions, the second source of prompt masks."""
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from pyarrow import csv
 
 from sola_model.detection.detector import Detector, detect, detector_identity, load_detector
 from sola_model.recipes import Recipe
 from tasks.outcome import Outcome, publish_each
 from tasks.tables import read_expressions, read_video, rows
 from tasks.worker import device
-from warehouse import Key, Warehouse, fingerprint
+from warehouse import TABLES, Key, Warehouse, fingerprint
 from warehouse.corruptions import frames_of
 
 VERSION = 2  # raise it when the same frames, expressions and detector give other rows
 
 BOX_COLUMNS = ("expression_id", "frame_index", "x0", "y0", "x1", "y1", "score")
+BOX_SCHEMA = pa.schema([TABLES["detections"].field(name) for name in ("video_id", *BOX_COLUMNS)])
 
 
 def wanted_detections(store: Warehouse, videos: Collection[Key], recipe: Recipe) -> dict[Key, str]:
@@ -133,24 +138,61 @@ def import_boxes(
 
 
 def _read_boxes(file: Path) -> pa.Table:
-    import duckdb  # only where SQL is asked for: see warehouse/queries.py
+    """The boxes in a file, in BOX_SCHEMA: ids stay as they are written.
 
-    readers = {".csv": "read_csv", ".json": "read_json", ".parquet": "read_parquet"}
-    if file.suffix.lower() not in readers or not file.is_file():
+    Raises ValueError for a file that is none of the three kinds, or lacks columns or values.
+    """
+    readers = {".csv": _read_csv, ".json": _read_json, ".parquet": _read_parquet}
+    reader = readers.get(file.suffix.lower())
+    if reader is None or not file.is_file():
         raise ValueError(
             f"boxes are read from an existing file that ends in {', '.join(readers)}; got {file}"
         )
-    types = {"video_id": "VARCHAR", "expression_id": "VARCHAR", "frame_index": "INTEGER"}
-    columns = ", ".join(
-        f"CAST({name} AS {types.get(name, 'FLOAT')}) AS {name}"
-        for name in ("video_id", *BOX_COLUMNS)
+    try:
+        with file.open("rb") as stream:
+            boxes = reader(stream)
+        for name in boxes.column_names:
+            if empty := boxes[name].null_count:
+                raise ValueError(f"{empty} rows have no {name}")
+    except (ValueError, KeyError, TypeError, OSError, RecursionError, pa.ArrowException) as error:
+        raise ValueError(
+            f"{file}: {error}\nIt must have the columns {', '.join(BOX_SCHEMA.names)}."
+        ) from error
+    return boxes
+
+
+def _read_csv(stream: BinaryIO) -> pa.Table:
+    types = csv.ConvertOptions(
+        column_types=BOX_SCHEMA, include_columns=BOX_SCHEMA.names, strings_can_be_null=False
     )
-    with duckdb.connect() as connection:
-        try:
-            return connection.sql(
-                f"SELECT {columns} FROM {readers[file.suffix.lower()]}(?)", params=[str(file)]
-            ).to_arrow_table()
-        except duckdb.Error as error:
-            raise ValueError(
-                f"{file}: {error}\nIt must have the columns video_id, {', '.join(BOX_COLUMNS)}."
-            ) from error
+    quoted = csv.ParseOptions(newlines_in_values=True)
+    return csv.read_csv(stream, parse_options=quoted, convert_options=types)
+
+
+def _read_json(stream: BinaryIO) -> pa.Table:
+    """A list of objects, or an object in each line."""
+    text = stream.read().decode("utf-8-sig")
+    found = json.loads(text) if text.lstrip().startswith("[") else _json_lines(text)
+    return pa.Table.from_pylist([box | _ids(box) for box in found], schema=BOX_SCHEMA)
+
+
+def _json_lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _ids(box: dict) -> dict[str, str]:
+    """The ids of a JSON object as text; a whole number may stand for its digits."""
+    ids = {name: box[name] for name in ("video_id", "expression_id")}
+    for name, value in ids.items():
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValueError(f"{name} is {value!r}; an id is a string")
+    return {name: str(value) for name, value in ids.items()}
+
+
+def _read_parquet(stream: BinaryIO) -> pa.Table:
+    with pq.ParquetFile(stream) as parquet:
+        boxes = parquet.read(BOX_SCHEMA.names).select(BOX_SCHEMA.names)
+    for name in ("video_id", "expression_id"):
+        if pa.types.is_floating(boxes[name].type) or pa.types.is_temporal(boxes[name].type):
+            raise ValueError(f"{name} has type {boxes[name].type}; an id is a string")
+    return boxes.cast(BOX_SCHEMA)

@@ -1,6 +1,6 @@
 """Read a split of a data set into the warehouse: videos, expressions, ground truth."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tasks.outcome import Outcome, publish_each
 from tasks.shards import in_shard
 from tasks.tables import source_tables
 from warehouse import Key, Warehouse, fingerprint
+from warehouse.commits import printable
 from warehouse.corruptions import base_split
 from warehouse.frames import content_hash, frame_size, stat_signature
 from warehouse.sources import read_split
@@ -38,7 +39,7 @@ def ingest_split(
     """
     chosen = in_shard(shard)
     store = Warehouse.create(warehouse)
-    found = read_split(dataset, Path(root).resolve(), base_split(split))
+    found = [_in_unicode(v) for v in read_split(dataset, Path(root).resolve(), base_split(split))]
     found = [video for video in found if chosen(video.video_id)][:limit]
     videos = {
         Key(dataset=dataset, split=split, video_id=video.video_id): video
@@ -69,6 +70,30 @@ def ingest_split(
     outcomes += [Outcome(key.video_id, "done") for key in wanted if key not in missing]
     changed = {key: current for key, current in wanted.items() if key in missing}
     return outcomes + publish_each(store, "ingest", changed, tables)
+
+
+def _in_unicode(video: SourceVideo | BadVideo) -> SourceVideo | BadVideo:
+    """The video, or why it cannot be used when one of its names or texts is not Unicode.
+
+    Names of files in another encoding, such as Latin-1, have lone surrogates, as has "\\ud800" in
+    JSON: no column of a table can hold them.
+    """
+    if isinstance(video, BadVideo):
+        errors = tuple(printable(error) for error in video.errors)
+        return replace(video, video_id=printable(video.video_id), errors=errors)
+    texts = [video.video_id, str(video.path), *video.frames]
+    if isinstance(video.expressions, tuple):
+        for expression in video.expressions:
+            texts += [expression.expression_id, expression.text, *expression.tags]
+            texts += expression.object_ids or ()
+    if not isinstance(video.ground_truth, LabelImages):
+        texts += video.ground_truth
+    errors = [
+        f"{printable(text)} is not Unicode: rename the file, or mend the text"
+        for text in texts
+        if printable(text) != text
+    ]
+    return BadVideo(video_id=printable(video.video_id), errors=tuple(errors)) if errors else video
 
 
 def _annotations(video: SourceVideo) -> dict[str, Any]:

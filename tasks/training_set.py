@@ -3,7 +3,7 @@
 One sequential pass reads tokens, labels and expressions and writes them, float16, behind one
 another; from then on nothing is read but these files, page by page as training touches them. A
 set's folder is named by what it holds, so other runs, seeds and ablations find it; it may be
-deleted at any time.
+deleted at any time. A damaged one is written again.
 
     tokens.f16   (tracks * frames, D) of all videos      labels.u1   (expressions * tracks)
     text.f16     (words, C) of all distinct texts        index.json  what lies where
@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,8 @@ def training_set(
         version=VERSION,
     )
     folder = cache / name
+    if folder.is_dir() and not _is_sound(folder):
+        shutil.rmtree(folder)
     if not folder.is_dir():
         _write(store, keys, recipe, folder, inference)
     return _read(keys, folder)
@@ -106,7 +109,9 @@ def _write(
         path, with_words = partial / "text.f16", recipe.selector.reads_words
         words, text_dim = _write_texts(encoder, texts, path, with_words)
         index = {"videos": videos, "words": words, "token_dim": token_dim, "text_dim": text_dim}
-        (partial / "index.json").write_text(json.dumps(index))
+        crc32 = {file.name: _crc32(file) for file in partial.iterdir()}
+        crc32["index"] = zlib.crc32(json.dumps(index).encode())
+        (partial / "index.json").write_text(json.dumps(index | {"crc32": crc32}))
         for file in partial.iterdir():
             with file.open("rb") as written:
                 os.fsync(written.fileno())
@@ -117,6 +122,25 @@ def _write(
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether the files of a set are those that were written."""
+    try:
+        index = json.loads((folder / "index.json").read_bytes())
+        crc32 = index.pop("crc32")
+        found = {name: _crc32(folder / name) for name in crc32 if name != "index"}
+    except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError):
+        return False
+    return crc32 == found | {"index": zlib.crc32(json.dumps(index).encode())}
+
+
+def _crc32(file: Path) -> int:
+    crc32 = 0
+    with file.open("rb") as content:
+        while part := content.read(16 << 20):
+            crc32 = zlib.crc32(part, crc32)
+    return crc32
 
 
 def _write_videos(

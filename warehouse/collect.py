@@ -4,19 +4,25 @@ A thing goes when it has been of no use for longer than a grace period, by the c
 the files: so long readers that are open stay whole, and so long a publish has from its first file
 to its record. (One that takes longer notices that its files are gone, and writes them again.)
 Records go before the files they name, so that a kill leaves less garbage than before, and no more.
+Only files that have a name of ours go, and none that is reached through a link.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from warehouse.commit_log import is_pack
 from warehouse.commits import STAGES, Commit, Record
+from warehouse.names import (
+    FOLDERS,
+    is_data,
+    is_pack,
+    is_record,
+    is_temporary,
+    is_weights,
+)
 from warehouse.schemas import WarehouseError
 from warehouse.storage import StoredFile
 from warehouse.store import Warehouse
-
-FOLDERS = ("data", "commits", "selectors", "checkpoints", "cache")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,8 @@ class Garbage:
 def collect_garbage(store: Warehouse, older_than: float) -> Garbage:
     """Remove what has been of no use for `older_than` seconds; says what was removed.
 
-    Raises WarehouseError when a commit record is damaged: what it names is then not known.
+    Raises WarehouseError when a commit record is damaged or one of a newer version: what it names
+    is then not known.
     """
     garbage = find_garbage(store, older_than)
     for some in (garbage.records, [*garbage.data, *garbage.weights, *garbage.temporary]):
@@ -52,39 +59,56 @@ def find_garbage(store: Warehouse, older_than: float) -> Garbage:
     # Listed before the records are read: a file that none of them names is not one of theirs.
     files = [file for folder in FOLDERS for file in store.storage.files(folder)]
     files += store.storage.files("", recursive=False)
-    stages = {file.path.split("/")[1] for file in files if file.path.startswith("commits/")}
-    if unknown := stages - set(STAGES):
-        raise WarehouseError(
-            f"{store.url} has commits of {', '.join(sorted(unknown))}, which this version does not "
-            "know. Collect garbage with the version that wrote them."
-        )
+    _require_known(store, files)
+    linked = store.storage.linked([file.path for file in files])
+    files = [file for file in files if file.path not in linked]
     old = {file.path: file for file in files if file.modified <= settled}
     busy = {_folder(file.path) for file in files if file.modified > settled}
-    garbage, named, runs = Garbage(), set(), set()
+    garbage, named, unproven = Garbage(), set[str](), set[str]()
+    finished: dict[str, set[str]] = {}
     for stage in STAGES:
         kept, useless = _sort_records(store, stage, old)
         garbage.records.extend(old[path] for path in sorted(useless))
-        for commit in kept:
+        for record, commit in kept:
             named.update(commit.paths)
+            if not record.checksum:
+                unproven.update(commit.paths)
             if stage == "train" and commit.status == "done":
-                runs.add(commit.key.run_id)
+                finished.setdefault(commit.key.run_id, set()).update(commit.weights)
+    # A record without a checksum names a file that is not there: its path may be what is damaged,
+    # and the file that it should name is then one that no record names.
+    doubtful = store.storage.existing(unproven) != unproven
     for path, file in old.items():
-        folder, _, rest = path.partition("/")
+        top, _, rest = path.partition("/")
         if is_temporary(path):
             if not (is_temporary(_folder(path)) and _folder(path) in busy):
                 garbage.temporary.append(file)
-        elif folder == "data" and path.endswith(".parquet") and path not in named:
-            garbage.data.append(file)
-        elif (folder == "selectors" and rest.partition("/")[0] not in runs) or (
-            folder == "checkpoints" and rest.removesuffix(".pt") in runs
+        elif is_data(path):
+            if path not in named and not doubtful:
+                garbage.data.append(file)
+        elif (is_weights(path) and unused(path, finished)) or (
+            top == "checkpoints" and rest.removesuffix(".pt") in finished
         ):
             garbage.weights.append(file)
     return garbage
 
 
-def is_temporary(path: str) -> bool:
-    """Whether a file, or its folder, is one being written, or left by a kill while it was."""
-    return any(part.startswith(".") and part.endswith(".tmp") for part in path.split("/"))
+def unused(path: str, runs: Mapping[str, Collection[str]]) -> bool:
+    """Whether a file of weights is of no run; `runs` has the files of each, if its commit does."""
+    run = path.split("/")[1]
+    return run not in runs or (bool(runs[run]) and path not in runs[run])
+
+
+def _require_known(store: Warehouse, files: Iterable[StoredFile]) -> None:
+    """Raise WarehouseError for records that this version cannot read: they name files, too."""
+    for path in (file.path for file in files if file.path.startswith("commits/")):
+        stage = path.split("/")[1]
+        if path.endswith((".json", ".parquet")) and not is_record(path):
+            what = f"commits of {stage}" if stage not in STAGES else f"the commit record {path}"
+            raise WarehouseError(
+                f"{store.url} has {what}, which this version does not know. Collect garbage with "
+                "the version that wrote it, or move it away if it is no part of the warehouse."
+            )
 
 
 def _folder(path: str) -> str:
@@ -93,8 +117,8 @@ def _folder(path: str) -> str:
 
 def _sort_records(
     store: Warehouse, stage: str, old: Mapping[str, StoredFile]
-) -> tuple[list[Commit], set[str]]:
-    """The commits of a stage to keep, and the files of records that may go.
+) -> tuple[list[tuple[Record, Commit]], set[str]]:
+    """The records and commits of a stage to keep, and the files of records that may go.
 
     A record may go when a later one, itself old, has taken its place; a copy of a record, when an
     old pack that is newer than the copy has it, too.
@@ -117,6 +141,6 @@ def _sort_records(
             kept.append(newest or copies[0])
             needed.update([newest.place] if newest else [copy.place for copy in copies])
     try:
-        return store.log.load(kept), (places - needed) & set(old)
+        return list(zip(kept, store.log.load(kept), strict=True)), (places - needed) & set(old)
     except FileNotFoundError:  # another process is collecting, too
         return _sort_records(store, stage, old)

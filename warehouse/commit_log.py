@@ -1,15 +1,18 @@
 """The commit records of a warehouse: one file each when published, many in a pack after compaction.
 
     commits/<stage>/<xx>/<record>.json       xx: two digits of the key's digest
-    commits/<stage>/packs/<uuid>.parquet     columns record (its name, sorted) and commit (its JSON)
+    commits/<stage>/packs/<name>.parquet     columns record (its name, sorted) and commit (its JSON)
 
-Neither ever changes. A record may be in several files; it is the same record in all of them.
+Neither ever changes. A record may be in several files; it is the same record in all of them. The
+name of each ends in a checksum: of the commit in a record's, of the whole file in a pack's.
 """
 
+import hashlib
 import re
 import uuid
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -17,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.commits import (
+    CHANGED,
     Commit,
     DataFile,
     Key,
@@ -25,8 +29,9 @@ from warehouse.commits import (
     record_name,
     tables_of,
 )
-from warehouse.schemas import WarehouseError
-from warehouse.storage import Storage
+from warehouse.names import digest_in, is_inside, is_pack
+from warehouse.schemas import DamagedError, NewerError, WarehouseError
+from warehouse.storage import Storage, mend_damage
 
 PACKS = "packs"
 
@@ -111,7 +116,7 @@ class CommitLog:
             files=files or {},
             weights=dict(weights or {}),
         )
-        name = record_name(commit, 0, uuid.uuid4().hex[:16])
+        name = record_name(commit, 0)
         self.storage.write(f"commits/{stage}/{_shard(key.slug)}/{name}", commit.to_json())
         return commit
 
@@ -121,42 +126,54 @@ class CommitLog:
         columns = {"record": names, "commit": [commits[n].to_json().decode() for n in names]}
         content = pa.BufferOutputStream()
         pq.write_table(pa.table(columns), content, compression="zstd", write_page_checksum=True)
-        path = f"commits/{stage}/{PACKS}/{uuid.uuid4().hex}.parquet"
-        self.storage.write(path, content.getvalue().to_pybytes())
+        made = content.getvalue().to_pybytes()
+        name = f"{uuid.uuid4().hex}-{hashlib.sha256(made).hexdigest()[:32]}"
+        path = f"commits/{stage}/{PACKS}/{name}.parquet"
+        self.storage.write(path, made)
         return path
 
     def _load(self, record: Record) -> Commit:
         cached = self._parsed.get((record.place, record.name))
         if cached is None:
-            try:
-                if is_pack(record.place):
-                    content = _pack(self.storage, record.place).content(record)
-                else:
-                    content = self.storage.read(record.place)
-                cached = Commit.from_json(content)
-            except WarehouseError as error:
-                raise WarehouseError(
-                    f"The commit record {self.storage.url}/{record.place} is damaged: {error}. Run "
-                    "`sola verify --delete-damaged`, then the stage again."
-                ) from error
+            if is_pack(record.place):
+                content = _pack(self.storage, record.place).content(record)
+            else:
+                content = self.storage.read(record.place)
+            with explained(self.storage, record.place):
+                cached = commit_of(record, content)
             self._parsed[record.place, record.name] = cached
         return cached
 
 
 class Pack:
-    """A file of many records, read once."""
+    """A file of many records, read once.
+
+    Raises DamagedError when its content is not what it was, and WarehouseError when it is no pack.
+    """
 
     def __init__(self, path: str, content: bytes) -> None:
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-        self.path = path
-        self.names: list[str] = table["record"].to_pylist()
-        self._commits = table["commit"].combine_chunks()
+        digest = digest_in(path)
+        if digest and hashlib.sha256(content).hexdigest()[: len(digest)] != digest:
+            raise DamagedError(CHANGED)
+        try:
+            table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+            self.path = path
+            self.names: list[str] = table["record"].to_pylist()
+            self._commits = table["commit"].combine_chunks()
+        except (pa.ArrowException, OSError, KeyError) as error:
+            damaged = "CRC checksum" in str(error)  # of a page
+            raise (DamagedError if damaged else WarehouseError)(
+                f"it is no file of commit records ({error})"
+            ) from error
 
     def records(self, slugs: Iterable[str] | None = None) -> Iterator[Record]:
         """Its records, or those of the keys with these slugs."""
         for name in self.names if slugs is None else self._of(slugs):
-            record = parse_record(name, self.path)
-            assert record, f"{name} in {self.path} is no record"
+            if not (record := parse_record(name, self.path)):
+                raise NewerError(
+                    f"{self.path} has a record named {name!r}, which this version does not know. "
+                    "Use the version that wrote it."
+                )
             yield record
 
     def content(self, record: Record) -> bytes:
@@ -171,20 +188,46 @@ class Pack:
                 yield self.names[index]
 
 
-def is_pack(path: str) -> bool:
-    """Whether a file among the commits holds many records."""
-    return path.endswith(".parquet") and path.split("/")[-2] == PACKS
+def commit_of(record: Record, content: bytes) -> Commit:
+    """The commit that a record holds.
+
+    Raises DamagedError and NewerError as `Commit.from_json` does, and WarehouseError when it is not
+    the commit that its name says, or names files outside of the warehouse.
+    """
+    commit = Commit.from_json(content, record.checksum)
+    status = "done" if record.done else "failed"
+    named = (record.slug, record.generation, record.fingerprint, status)
+    if named != (commit.key.slug, commit.generation, commit.fingerprint, commit.status):
+        raise WarehouseError(f"{record.name} holds another commit, of {commit.key}")
+    for path in (*commit.paths, *commit.weights):
+        if not is_inside(path):
+            raise WarehouseError(f"{record.name} names {path!r}, which is not in the warehouse")
+    return commit
 
 
 @lru_cache(maxsize=256)
 def _pack(storage: Storage, path: str) -> Pack:
     content = storage.read(path)
-    try:
+    with explained(storage, path):
         return Pack(path, content)
-    except (pa.ArrowException, OSError, KeyError) as error:
+
+
+@contextmanager
+def explained(storage: Storage, path: str) -> Iterator[None]:
+    """Errors about a file of commit records say which it is, and what to do about it."""
+    where = f"The commit record {storage.url}/{path}"
+    try:
+        yield
+    except DamagedError as error:
+        raise DamagedError(f"{where} is damaged: {error}. {mend_damage(storage)}") from error
+    except NewerError as error:
+        raise NewerError(
+            f"{where} was written by a newer version: {error}. Use that version, or a newer one."
+        ) from error
+    except WarehouseError as error:
         raise WarehouseError(
-            f"The commit records in {storage.url}/{path} are damaged ({error}). Run "
-            "`sola verify --delete-damaged`, then the stage again."
+            f"{where} is not what it should be: {error}. Nothing proves what it was, so nothing "
+            "deletes it: run `sola verify`, look at the file, and move it away."
         ) from error
 
 

@@ -3,16 +3,18 @@
 A record is named <key>.<generation>.<fingerprint>.<status>.<version>-<unique>.json and never
 changes. The generation is one more than the highest the writer saw for the key, so a later
 configuration supersedes an earlier one whatever the clocks say; compaction leaves it as it is and
-raises the version. Readers take, of each key, the last done record in this order.
+raises the version. Readers take, of each key, the last done record in this order. The unique part
+is a checksum of the commit; in records of earlier versions it is 16 digits of chance.
 """
 
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, NamedTuple
 
-from warehouse.schemas import WarehouseError
+from warehouse.schemas import DamagedError, NewerError, WarehouseError
 
 STAGES: dict[str, tuple[str, ...]] = {
     "ingest": ("videos", "expressions", "ground_truth"),
@@ -30,6 +32,8 @@ STAGES: dict[str, tuple[str, ...]] = {
 RECORD_NAME = re.compile(
     r"([A-Za-z0-9_-]+)\.(\d+)\.([A-Za-z0-9_-]+)\.(done|failed)\.(\d+)-([0-9a-f]+)\.json"
 )
+CHECKSUM_DIGITS = 32
+CHANGED = "its checksum is not the one it was published with"
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -86,6 +90,7 @@ class Commit:
     error: str = ""
     files: dict[str, DataFile] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)  # path of a file beside them -> sha256
+    newer: bool = field(default=False, compare=False)  # its record has fields not known here
 
     @property
     def rows(self) -> int:
@@ -95,20 +100,65 @@ class Commit:
     def paths(self) -> list[str]:
         return [file.path for file in self.files.values()]
 
+    @property
+    def checksum(self) -> str:
+        """The checksum that the name of its record has."""
+        return _checksum(self._fields())
+
     def to_json(self) -> bytes:
+        return json.dumps(self._fields()).encode()
+
+    def _fields(self) -> dict[str, Any]:
         key = {name: value for name, value in asdict(self.key).items() if value}
-        return json.dumps(asdict(self) | {"key": key}).encode()
+        files = {
+            table: {name: getattr(file, name) for name in FILE_FIELDS}
+            for table, file in self.files.items()
+        }
+        return {name: getattr(self, name) for name in FIELDS} | {"key": key, "files": files}
 
     @classmethod
-    def from_json(cls, content: bytes) -> "Commit":
-        """The commit of a record. Raises WarehouseError when it is none."""
+    def from_json(cls, content: bytes, checksum: str = "") -> "Commit":
+        """The commit of a record. Fields that are not known, of a newer version, are passed over.
+
+        Raises:
+            DamagedError: it is not the commit of this checksum.
+            NewerError: its key is one that this version cannot tell from others.
+            WarehouseError: it is no commit record.
+        """
         try:
-            fields = json.loads(content)
-            fields["key"] = Key(**fields["key"])
-            fields["files"] = {table: DataFile(**file) for table, file in fields["files"].items()}
-            return cls(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise WarehouseError(f"not a commit record ({error!r})") from error
+            found = json.loads(content)
+            given = {name: found[name] for name in FIELDS if name in found}
+            given["files"] = {
+                table: {name: file[name] for name in FILE_FIELDS}
+                for table, file in found["files"].items()
+            }
+            newer = len(given) < len(found) or any(
+                len(file) > len(FILE_FIELDS) for file in found["files"].values()
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise (DamagedError if checksum else WarehouseError)(
+                f"it is not a commit record ({error!r})"
+            ) from error
+        if checksum and _checksum(given) != checksum:
+            raise DamagedError(CHANGED)
+        try:
+            if unknown := set(given["key"]) - set(asdict(Key())):
+                raise NewerError(f"its key has {', '.join(sorted(unknown))}")
+            given["key"] = Key(**given["key"])
+            given["files"] = {table: DataFile(**file) for table, file in given["files"].items()}
+            return cls(**given, newer=newer)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise WarehouseError(f"it is not a commit record ({error!r})") from error
+
+
+# The checksum of a record is one of these: a field that is added later needs one of its own.
+FILE_FIELDS = tuple(field.name for field in fields(DataFile))
+FIELDS = tuple(field.name for field in fields(Commit) if field.name != "newer")
+
+
+def _checksum(given: Mapping[str, Any]) -> str:
+    content = json.dumps(given, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()[:CHECKSUM_DIGITS]
 
 
 class Record(NamedTuple):
@@ -131,6 +181,11 @@ class Record(NamedTuple):
     def slug(self) -> str:
         return self.name.partition(".")[0]
 
+    @property
+    def checksum(self) -> str:
+        """The checksum of its commit; "" for a record of an earlier version, which has none."""
+        return self.unique if len(self.unique) == CHECKSUM_DIGITS else ""
+
 
 def parse_record(name: str, place: str) -> Record | None:
     """The record of this name; None when it is not a record's name."""
@@ -141,11 +196,11 @@ def parse_record(name: str, place: str) -> Record | None:
     return Record(int(generation), fingerprint, done, int(version), unique, name, place)
 
 
-def record_name(commit: Commit, version: int, unique: str) -> str:
-    """The name of a commit's record; `unique` is some hexadecimal digits nobody else uses."""
+def record_name(commit: Commit, version: int) -> str:
+    """The name of a commit's record."""
     return (
         f"{commit.key.slug}.{commit.generation:08d}.{commit.fingerprint}.{commit.status}"
-        f".{version}-{unique}.json"
+        f".{version}-{commit.checksum}.json"
     )
 
 
@@ -184,6 +239,11 @@ def tables_of(stage: str) -> tuple[str, ...]:
     if stage not in STAGES:
         raise WarehouseError(f"Unknown stage {stage!r}. Stages are: {', '.join(STAGES)}.")
     return STAGES[stage]
+
+
+def printable(text: str) -> str:
+    """`text` as Unicode: lone surrogates, from file names in another encoding, are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def file_safe(text: str) -> str:

@@ -7,13 +7,13 @@ commit and below everything published after that, so a concurrent publish is nev
 concurrent compactions one wins, record by record, and the other's files are removed later.
 """
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from warehouse.commits import STAGES, Commit, Record, record_name
 from warehouse.data_files import merge_files
+from warehouse.schemas import NewerError
 from warehouse.store import Warehouse
 
 TARGET_BYTES = 128 << 20  # of the files that commits share; those below half of it are merged
@@ -34,15 +34,18 @@ class Compacted:
 def compact(store: Warehouse, target_bytes: int = TARGET_BYTES) -> Compacted:
     """Merge the small data files and the records of every stage. Safe at any time.
 
-    Commits whose files are gone are passed over. Raises WarehouseError for damaged files.
+    Commits whose files are gone are passed over, and what a newer version wrote, which would lose
+    what this one does not know. Raises DamagedError for damaged files.
     """
-    unique, moved, before, after = uuid.uuid4().hex[:16], 0, 0, 0
+    moved, before, after = 0, 0, 0
     for stage in STAGES:
         for units in _groups(store, stage, target_bytes):
             group = [member for unit in units for member in unit]
             try:
-                _merge(store, stage, group, unique)
+                _merge(store, stage, group)
             except FileNotFoundError:  # superseded and collected meanwhile, or lost: see verify
+                continue
+            except NewerError:
                 continue
             moved += len(group)
             before += len({path for _, commit in group for path in commit.paths})
@@ -63,7 +66,7 @@ def _groups(store: Warehouse, stage: str, target_bytes: int) -> Iterator[list[Un
     }
     units: dict[tuple[str, ...], Unit] = {}
     for record, commit in store.current_records(stage):
-        if all(path in sizes for path in commit.paths):
+        if not commit.newer and all(path in sizes for path in commit.paths):
             units.setdefault(tuple(commit.paths), []).append((record, commit))
 
     def split(unit: Unit) -> tuple[str, str]:
@@ -99,18 +102,18 @@ def _live(unit: Unit) -> float:
     return rows / (sum(file.file_rows for file in unit[0][1].files.values()) or 1) if rows else 1.0
 
 
-def _merge(store: Warehouse, stage: str, group: Unit, unique: str) -> None:
+def _merge(store: Warehouse, stage: str, group: Unit) -> None:
     commits = [commit for _, commit in group]
     merged = {
         table: merge_files(
             store.storage, table, commits[0].key, [commit.files[table] for commit in commits]
         )
-        for table in STAGES[stage]
+        for table in commits[0].files
     }
     versions = {}
     for index, (record, commit) in enumerate(group):
         moved = replace(commit, files={table: files[index] for table, files in merged.items()})
-        versions[record_name(moved, record.version + 1, unique)] = moved
+        versions[record_name(moved, record.version + 1)] = moved
     pack = store.log.append_pack(stage, versions)
     if len(store.intact(versions.values())) < len(versions):  # collected: it took too long
         store.storage.delete(pack)
@@ -119,6 +122,6 @@ def _merge(store: Warehouse, stage: str, group: Unit, unique: str) -> None:
 
 def _pack_records(store: Warehouse, stage: str) -> None:
     """One pack of all that readers take of a stage, when too many files hold it."""
-    readable = store.readable_records(stage)
+    readable = [found for found in store.readable_records(stage) if not found[1].newer]
     if len({record.place for record, _ in readable}) > RECORD_FILES:
         store.log.append_pack(stage, {record.name: commit for record, commit in readable})

@@ -1,4 +1,9 @@
-"""The Parquet files of the warehouse: writing tables, and reading the rows of commits."""
+"""The Parquet files of the warehouse: writing tables, and reading the rows of commits.
+
+A file's name ends in the CRC-32 of its content, and its record has the SHA-256. A file is checked
+when it is first opened: by the CRC-32, which is the faster, or by the SHA-256 where an earlier
+version has written no CRC-32. `sola verify` checks the SHA-256 of every file.
+"""
 
 import hashlib
 import uuid
@@ -8,9 +13,10 @@ from itertools import accumulate, groupby
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from warehouse.commits import DataFile, Key, file_safe
-from warehouse.schemas import WarehouseError, completed, schema_of
-from warehouse.storage import Storage
+from warehouse.commits import CHANGED, DataFile, Key, file_safe
+from warehouse.names import crc_in, crc_of
+from warehouse.schemas import DamagedError, NewerError, WarehouseError, completed, schema_of
+from warehouse.storage import Storage, mend_damage
 
 ROW_GROUP_BYTES = 4 << 20  # in memory; a row group ends where a part does
 MERGED = "merged"
@@ -19,7 +25,7 @@ MERGED = "merged"
 def write_table(storage: Storage, name: str, key: Key, table: pa.Table) -> DataFile:
     """Write a key's rows of the table `name` to a file of their own."""
     content = _encode(name, [table])
-    path = f"{_folder(name, key)}/{_join(key.run_id, key.video_id)}{uuid.uuid4().hex}.parquet"
+    path = _path(name, key, (key.run_id, key.video_id), content)
     storage.write(path, content)
     digest, rows = hashlib.sha256(content).hexdigest(), table.num_rows
     return DataFile(
@@ -30,10 +36,11 @@ def write_table(storage: Storage, name: str, key: Key, table: pa.Table) -> DataF
 def merge_files(storage: Storage, name: str, key: Key, files: Sequence[DataFile]) -> list[DataFile]:
     """Write the rows of many files to one, and say where in it each one's are.
 
-    The file lies where the others of `key`'s split do. Raises FileNotFoundError.
+    The file lies where the others of `key`'s split do. Raises FileNotFoundError, and NewerError for
+    files with columns that this version does not know, which the new one would lose.
     """
-    content = _encode(name, read_rows(storage, name, files))
-    path = f"{_folder(name, key)}/{MERGED}-{uuid.uuid4().hex}.parquet"
+    content = _encode(name, read_rows(storage, name, files, whole_rows=True))
+    path = _path(name, key, (MERGED,), content)
     storage.write(path, content)
     digest, ends = hashlib.sha256(content).hexdigest(), list(accumulate(f.rows for f in files))
     return [
@@ -49,22 +56,59 @@ def merge_files(storage: Storage, name: str, key: Key, files: Sequence[DataFile]
     ]
 
 
-def read_rows(storage: Storage, name: str, files: Iterable[DataFile]) -> list[pa.Table]:
-    """The rows of each of the files, in the schema of table `name`. Raises FileNotFoundError."""
+def read_rows(
+    storage: Storage, name: str, files: Iterable[DataFile], *, whole_rows: bool = False
+) -> list[pa.Table]:
+    """The rows of each of the files, in the schema of table `name`.
+
+    Raises FileNotFoundError, DamagedError for a file that is not what was written, and, with
+    `whole_rows`, NewerError for one with columns that this version does not know.
+    """
     by_path = [list(same) for _, same in groupby(files, key=lambda file: file.path)]
-    try:
-        found = storage.each(lambda same: storage.retrying(lambda: _read(storage, same)), by_path)
-        return [completed(name, table) for tables in found for table in tables]
-    except (pa.ArrowException, KeyError) as error:
-        raise WarehouseError(
-            f"A file of table {name!r} in {storage.url} does not read: {error}. Run `sola verify`."
-        ) from error
+
+    def read(same: Sequence[DataFile]) -> list[pa.Table]:
+        try:
+            tables = _read(storage, same)
+            unknown = set(tables[0].column_names) - set(schema_of(name).names)
+            if whole_rows and unknown:
+                raise NewerError(f"{same[0].path} has the columns {', '.join(sorted(unknown))}")
+            return [completed(name, table) for table in tables]
+        except (pa.ArrowException, KeyError) as error:
+            raise WarehouseError(
+                f"{storage.url}/{same[0].path} has its checksum, but is no file of table "
+                f"{name!r} as this version knows it: {error}. Use the version that wrote it."
+            ) from error
+
+    return [table for tables in storage.each(read, by_path) for table in tables]
+
+
+def read_checked(storage: Storage, file: DataFile) -> bytes:
+    """The content of a file. Raises FileNotFoundError, and DamagedError when it has changed."""
+    content = storage.read(file.path)
+    expected = crc_in(file.path)
+    same = (
+        crc_of(content) == expected
+        if expected
+        else hashlib.sha256(content).hexdigest() == file.file_sha256
+    )
+    if not same:
+        raise DamagedError(
+            f"{storage.url}/{file.path} is damaged: {CHANGED}. {mend_damage(storage)}"
+        )
+    storage.checked.add(file.path)
+    return content
 
 
 def _read(storage: Storage, files: Sequence[DataFile]) -> list[pa.Table]:
-    """The rows of parts of one file, of which only the row groups they lie in are read."""
-    whole = sum(file.rows for file in files) >= files[0].file_rows
-    source = pa.BufferReader(storage.read(files[0].path)) if whole else storage.open(files[0].path)
+    """The rows of parts of one file. Once it was checked, only their row groups are read."""
+    first = files[0]
+    whole = sum(file.rows for file in files) >= first.file_rows
+    if whole or first.path not in storage.checked:
+        return _parts(pa.BufferReader(read_checked(storage, first)), files)
+    return storage.retrying(lambda: _parts(storage.open(first.path), files))
+
+
+def _parts(source: pa.NativeFile, files: Sequence[DataFile]) -> list[pa.Table]:
     with pq.ParquetFile(source) as parquet:
         sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
         stops = list(accumulate(sizes))
@@ -102,10 +146,8 @@ def _encode(name: str, parts: Iterable[pa.Table]) -> bytes:
     return content.getvalue().to_pybytes()
 
 
-def _folder(name: str, key: Key) -> str:
+def _path(name: str, key: Key, parts: Sequence[str], content: bytes) -> str:
+    """Where a file of table `name` goes, in the folder of the key's split."""
     folders = [file_safe(part) for part in (key.dataset, key.split) if part]
-    return "/".join(["data", name, *folders])
-
-
-def _join(*parts: str) -> str:
-    return "".join(f"{file_safe(part)}-" for part in parts if part)
+    own = "".join(f"{file_safe(part)}-" for part in parts if part)
+    return "/".join(["data", name, *folders, f"{own}{uuid.uuid4().hex}-{crc_of(content)}.parquet"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from warehouse.commits import DataFile
+from warehouse.data_files import read_checked
 from warehouse.schemas import TABLES, WarehouseError
 from warehouse.storage import Storage
 
@@ -49,18 +50,20 @@ def load_query(name: str) -> str:
 
 
 def open_views(
-    storage: Storage, files: Mapping[str, Sequence[DataFile]], commits: pa.Table
+    storage: Storage, files: Mapping[str, Sequence[DataFile]], commits: pa.Table, checked: bool
 ) -> "duckdb.DuckDBPyConnection":
     """An in-memory connection: each table a view over exactly these rows, `commits` and VIEWS.
 
-    `files` maps table -> its data; a table without any is an empty view of its types.
+    `files` maps table -> its data; a table without any is an empty view of its types. Unless
+    `checked` is False the first query of a table checks its files.
     """
     import duckdb  # here: a worker process that never asks SQL would report its globals as leaks
 
     connection = duckdb.connect()
-    prefix = storage.attach(connection)
+    sources = Sources(storage, storage.attach(connection))
+    connection.create_function("warehouse_files", sources.names, [int], "VARCHAR[]")
     for name, schema in TABLES.items():
-        source = _over_files(prefix, schema, files.get(name, [])) or _empty(schema)
+        source = _over_files(sources, schema, files.get(name, [])) or _empty(schema)
         connection.execute(f"CREATE VIEW {name} AS {source}")
     for name in VIEWS:
         sql = (SQL_FOLDER / "views" / f"{name}.sql").read_text(encoding="utf-8")
@@ -68,10 +71,39 @@ def open_views(
     connection.register("_commits", commits)
     connection.execute("CREATE TABLE commits AS FROM _commits")
     connection.unregister("_commits")
+    sources.unchecked = set(sources.files) if checked else set()
     return connection
 
 
-def _over_files(prefix: str, schema: pa.Schema, files: Sequence[DataFile]) -> str:
+class Sources:
+    """The files that the views read, by number.
+
+    A view asks for the names of its files whenever a query is bound to it: so they are checked, the
+    first time, before DuckDB opens any of them.
+    """
+
+    def __init__(self, storage: Storage, prefix: str) -> None:
+        self.storage, self.prefix = storage, prefix
+        self.files: dict[int, list[DataFile]] = {}
+        self.unchecked: set[int] = set()
+
+    def add(self, files: Sequence[DataFile]) -> int:
+        self.files[len(self.files)] = list(files)
+        return len(self.files) - 1
+
+    def names(self, number: int) -> list[str]:
+        """What DuckDB opens the files of a number as. Raises DamagedError."""
+        if number in self.unchecked:
+            for _ in self.storage.each(self._check, self.files[number]):
+                pass
+            self.unchecked.discard(number)
+        return [f"{self.prefix}{file.path}" for file in self.files[number]]
+
+    def _check(self, file: DataFile) -> None:
+        read_checked(self.storage, file)
+
+
+def _over_files(sources: Sources, schema: pa.Schema, files: Sequence[DataFile]) -> str:
     """SELECT exactly the rows of `files`; "" without any.
 
     Of a file that several commits share some rows may be superseded: those are left out by number.
@@ -81,23 +113,23 @@ def _over_files(prefix: str, schema: pa.Schema, files: Sequence[DataFile]) -> st
         if file.rows:
             parts.setdefault(file.path, []).append(file)
     whole = [p for p, found in parts.items() if sum(f.rows for f in found) == found[0].file_rows]
-    selects = [f"SELECT * FROM {_read_parquet(prefix, schema, whole)}"] if whole else []
+    selects = []
+    if whole:
+        number = sources.add([parts[path][0] for path in whole])
+        selects.append(f"SELECT * FROM {_read_parquet(number, schema)}")
     for path in sorted(set(parts) - set(whole)):
         spans = [
             f"file_row_number >= {a} AND file_row_number < {b}" for a, b in _spans(parts[path])
         ]
+        number = sources.add(parts[path][:1])
         selects.append(
             "SELECT * EXCLUDE (file_row_number) FROM "
-            f"{_read_parquet(prefix, schema, [path], True)} WHERE {' OR '.join(spans)}"
+            f"{_read_parquet(number, schema, row_numbers=True)} WHERE {' OR '.join(spans)}"
         )
     return " UNION ALL ".join(selects)
 
 
-def _read_parquet(
-    prefix: str, schema: pa.Schema, paths: Sequence[str], row_numbers: bool = False
-) -> str:
-    # DuckDB takes a path that exists as it is, before it looks for glob characters in it.
-    quoted = ", ".join("'" + f"{prefix}{path}".replace("'", "''") + "'" for path in paths)
+def _read_parquet(number: int, schema: pa.Schema, row_numbers: bool = False) -> str:
     numbers = ", file_row_number = true" if row_numbers else ""
     # The columns by name: a file of an earlier version reads as null where it has none.
     columns = ", ".join(
@@ -106,7 +138,8 @@ def _read_parquet(
         for field in schema
     )
     return (
-        f"read_parquet([{quoted}], hive_partitioning = false, schema = MAP {{{columns}}}{numbers})"
+        f"read_parquet(warehouse_files({number}), hive_partitioning = false, "
+        f"schema = MAP {{{columns}}}{numbers})"
     )
 
 

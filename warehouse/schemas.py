@@ -14,6 +14,14 @@ class WarehouseError(ValueError):
     """A warehouse cannot do what was asked; the message says what to do next."""
 
 
+class DamagedError(WarehouseError):
+    """What was read is not what was written."""
+
+
+class NewerError(WarehouseError):
+    """This version does not know what it has read: a newer one may have written it."""
+
+
 def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:
     return pa.field(name, kind, nullable=nullable, metadata={"description": description})
 
@@ -366,15 +374,18 @@ def conform(name: str, table: pa.Table) -> pa.Table:
 
 
 def readable_as(name: str, found: pa.Schema) -> bool:
-    """Whether files of the schema `found` are of table `name`, of this or an earlier version.
+    """Whether files of the schema `found` can be read as table `name`.
 
-    Earlier files may lack columns that may be null, and allow no nulls where there may be some now.
+    Files of earlier versions may lack columns that may be null, and allow no nulls where there may
+    be some now. Those of newer versions may have more columns.
     """
-    schema = schema_of(name)
-    expected = [field for field in schema if field.name in found.names or not field.nullable]
-    return len(expected) == len(found) and all(
-        (now.name, now.type) == (then.name, then.type) and now.nullable >= then.nullable
-        for now, then in zip(expected, found, strict=True)
+    there = set(found.names)
+    return all(
+        field.type == found.field(field.name).type
+        and field.nullable >= found.field(field.name).nullable
+        if field.name in there
+        else field.nullable
+        for field in schema_of(name)
     )
 
 

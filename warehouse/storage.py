@@ -13,11 +13,12 @@ import atexit
 import hashlib
 import os
 import random
+import shlex
 import tempfile
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import pyarrow as pa
 from pyarrow import fs
 
-from warehouse.schemas import WarehouseError
+from warehouse.schemas import DamagedError, WarehouseError
 
 if TYPE_CHECKING:
     import duckdb
@@ -55,6 +56,7 @@ class Storage:
     """What disk and object store have in common. Two of the same `url` are equal."""
 
     url: str
+    checked: set[str]  # files whose content was that of their checksum when they were first opened
     _fs: fs.FileSystem  # relative paths in, relative paths out
 
     def __eq__(self, other: object) -> bool:
@@ -105,8 +107,25 @@ class Storage:
         finally:
             self.delete(path)
 
+    def names(self) -> list[str]:
+        """The files and folders at the top."""
+        where = fs.FileSelector("", allow_not_found=True)
+        return [info.base_name for info in self.retrying(lambda: self._fs.get_file_info(where))]
+
+    def linked(self, paths: Iterable[str]) -> set[str]:
+        """Those of the paths that are links, or lead through one or out of the storage."""
+        return set()
+
     def delete(self, path: str) -> None:
-        """Remove a file; one that is gone already is no error."""
+        """Remove a file; one that is gone already is no error.
+
+        Raises WarehouseError for a file that is reached through a link: it may be somebody else's.
+        """
+        if self.linked([path]):
+            raise WarehouseError(
+                f"{self.url}/{path} is reached through a link, and may belong to something else. "
+                "Delete it yourself, or the link."
+            )
         with suppress(FileNotFoundError):
             self.retrying(lambda: self._fs.delete_file(path))
 
@@ -121,8 +140,12 @@ class Storage:
         """
         raise NotImplementedError
 
-    def local_copy(self, path: str) -> Path:
-        """A file or folder of the warehouse on the local disk. Raises FileNotFoundError."""
+    def local_copy(self, path: str, checksums: Mapping[str, str]) -> Path:
+        """A file or folder of the warehouse on the local disk, its files with these sha256.
+
+        Files without a checksum are taken as they are. Raises FileNotFoundError, and DamagedError
+        for a file of which the storage has not what was written.
+        """
         raise NotImplementedError
 
     def work_folder(self) -> Path:
@@ -131,7 +154,11 @@ class Storage:
 
     def attach(self, connection: "duckdb.DuckDBPyConnection") -> str:
         """Let DuckDB read the storage; returns what its file names begin with."""
-        raise NotImplementedError
+        from warehouse.duckdb_files import StorageFiles
+
+        connection.register_filesystem(StorageFiles(self))
+        _attached.add(connection)
+        return f"{StorageFiles.protocol}://"
 
 
 class Disk(Storage):
@@ -140,6 +167,7 @@ class Disk(Storage):
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.url = str(self.root)
+        self.checked = set()
         self._fs = fs.SubTreeFileSystem(self.url, fs.LocalFileSystem())
 
     def existing(self, paths: Iterable[str]) -> set[str]:
@@ -161,17 +189,32 @@ class Disk(Storage):
                 raise
             _sync_folder(target.parent)
 
-    def local_copy(self, path: str) -> Path:
+    def linked(self, paths: Iterable[str]) -> set[str]:
+        paths = set(paths)
+        folders = {path.rpartition("/")[0] for path in paths}
+        own = {f for f in folders if os.path.realpath(self.root / f) == f"{self.root / f}"}
+        return {
+            path
+            for path in paths
+            if path.startswith("/")
+            or path.rpartition("/")[0] not in own
+            or (self.root / path).is_symlink()
+        }
+
+    def local_copy(self, path: str, checksums: Mapping[str, str]) -> Path:
         found = self.root / path
         if not found.exists() or (found.is_dir() and not any(found.iterdir())):
             raise FileNotFoundError(found)
+        for file, checksum in checksums.items():
+            _require_checksum(self, file, self.read(file), checksum)
         return found
 
     def work_folder(self) -> Path:
         return self.root
 
     def attach(self, connection: "duckdb.DuckDBPyConnection") -> str:
-        return f"{self.url}/"
+        # DuckDB would take a folder's name for a pattern, and read its neighbours, too.
+        return f"{self.url}/" if not set("*?[") & set(self.url) else super().attach(connection)
 
 
 class ObjectStore(Storage):
@@ -179,6 +222,7 @@ class ObjectStore(Storage):
 
     def __init__(self, url: str) -> None:
         self.url = options = url
+        self.checked = set()
         if url.startswith("s3://") and "allow_delayed_open" not in url:
             # A small file is then one PUT, not a multipart upload of three requests.
             options += ("&" if "?" in url else "?") + "allow_delayed_open=true"
@@ -227,23 +271,32 @@ class ObjectStore(Storage):
         with _explained(_without_secrets(self.url), path):
             self.retrying(put)
 
-    def local_copy(self, path: str) -> Path:
+    def local_copy(self, path: str, checksums: Mapping[str, str]) -> Path:
         copy = self.work_folder() / path
-        if copy.exists():
+        if copy.exists() and all(
+            _has_checksum(self.work_folder() / file, checksum)
+            for file, checksum in checksums.items()
+        ):
             return copy
         copy.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=copy.parent) as folder:
             part = Path(folder, copy.name)
             inside = [file.path for file in self.files(path)] or [path]
             for file, content in zip(inside, self.each(self.read, inside), strict=True):
+                if file in checksums:
+                    _require_checksum(self, file, content, checksums[file])
                 target = part.joinpath(file[len(path) :].lstrip("/"))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
+            if missing := set(checksums) - set(inside):
+                raise FileNotFoundError(", ".join(sorted(missing)))
             try:
                 part.rename(copy)
-            except OSError:  # another process was first
+            except OSError:  # there is a damaged copy, or another process was first
                 if not copy.exists():
                     raise
+                copy.rename(Path(folder, "replaced"))
+                part.rename(copy)
         return copy
 
     def work_folder(self) -> Path:
@@ -251,12 +304,23 @@ class ObjectStore(Storage):
         name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
         return Path(os.environ.get("SOLA_CACHE") or Path(caches, "sola")) / name
 
-    def attach(self, connection: "duckdb.DuckDBPyConnection") -> str:
-        from warehouse.duckdb_files import StorageFiles
 
-        connection.register_filesystem(StorageFiles(self))
-        _attached.add(connection)
-        return f"{StorageFiles.protocol}://"
+def mend_damage(storage: Storage) -> str:
+    """What to do about a damaged file of the storage."""
+    where = shlex.quote(storage.url)
+    return f"Run `sola verify --warehouse {where} --delete-damaged`, and then what that names."
+
+
+def _require_checksum(storage: Storage, path: str, content: bytes, checksum: str) -> None:
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise DamagedError(
+            f"{storage.url}/{path} is damaged: its checksum is not the one it was published with. "
+            f"{mend_damage(storage)}"
+        )
+
+
+def _has_checksum(file: Path, checksum: str) -> bool:
+    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == checksum
 
 
 _attached: "weakref.WeakSet[duckdb.DuckDBPyConnection]" = weakref.WeakSet()

@@ -1,17 +1,19 @@
 """The warehouse: immutable Parquet files, made visible by immutable commit records.
 
     warehouse.json                                         format version
-    data/<table>/<dataset>/<split>/<name>-<uuid>.parquet   rows; unseen until a record names them
+    data/<table>/<dataset>/<split>/<name>.parquet          rows; unseen until a record names them
     commits/<stage>/...                                    the records, see warehouse/commit_log.py
     selectors/<run_id>/                                    weights, named by the rows of `runs`
 
 A data file has a unique name and is safe in the storage before the record that names it appears,
 and neither is ever overwritten: writers need no lock, a kill leaves at worst an orphan file, and
-the files of a reader stay as they are until `sola gc` finds them superseded long enough.
+the files of a reader stay as they are until `sola gc` finds them superseded long enough. What is
+read is checked: every file has a checksum, in its own name or in the record that names it.
 """
 
 import hashlib
 import json
+import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -21,8 +23,18 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from warehouse.commit_log import CommitLog
-from warehouse.commits import STAGES, Commit, DataFile, Key, Record, readable, tables_of
+from warehouse.commits import (
+    STAGES,
+    Commit,
+    DataFile,
+    Key,
+    Record,
+    printable,
+    readable,
+    tables_of,
+)
 from warehouse.data_files import read_rows, write_table
+from warehouse.names import is_temporary, put_at
 from warehouse.queries import open_views
 from warehouse.schemas import (
     FORMAT_VERSION,
@@ -72,10 +84,17 @@ class Warehouse:
     def create(cls, place: str | Path) -> "Warehouse":
         """Make the place a warehouse and open it; one that is there already is just opened.
 
-        Raises WarehouseError when the place cannot be written to.
+        Raises WarehouseError when the place has something else in it, or cannot be written to.
         """
         storage = open_storage(place)
-        if not storage.existing([MARKER]):
+        others = [name for name in storage.names() if not is_temporary(name)]
+        if not storage.existing([MARKER]):  # looked for last: another process may be creating it
+            if others:
+                raise WarehouseError(
+                    f"{place} is no warehouse and not empty: it has {', '.join(others[:3])}"
+                    f"{', ...' if len(others) > 3 else ''}. Give a new or empty folder: garbage "
+                    "collection is for folders in which everything is the warehouse's."
+                )
             storage.write(MARKER, json.dumps({"format": FORMAT_VERSION}).encode())
         return cls(place)
 
@@ -113,6 +132,10 @@ class Warehouse:
                 f"Stage {stage!r} publishes exactly {', '.join(STAGES[stage])}; received "
                 f"{', '.join(tables) or 'nothing'}. Without rows, pass TABLES[name].empty_table()."
             )
+        if key != _printable(key):
+            raise WarehouseError(
+                f"{_printable(key)} is not Unicode. Rename what it is named after."
+            )
         conformed = {name: conform(name, tables[name]) for name in STAGES[stage]}
         for name, table in conformed.items():
             for column, value in asdict(key).items():
@@ -125,7 +148,7 @@ class Warehouse:
 
     def publish_failure(self, stage: str, key: Key, fingerprint: str, error: str) -> Commit:
         """Record that the stage failed on the key; data that is done stays visible."""
-        return self.log.append(stage, key, fingerprint, error=error)
+        return self.log.append(stage, _printable(key), fingerprint, error=printable(error))
 
     def reuse(self, stage: str, key: Key, fingerprint: str) -> Commit | None:
         """Make an earlier commit of this fingerprint the current one again, without recomputing.
@@ -163,7 +186,7 @@ class Warehouse:
         for _ in range(ATTEMPTS):
             files = dict(zip(tables, self.storage.each(write, tables), strict=True))
             commit = self.log.append(stage, key, fingerprint, files=files, weights=weights)
-            if self.intact([commit]):
+            if self._with_weights(self.intact([commit])):
                 return commit
         raise WarehouseError(
             f"The files of {stage} {key} vanish while they are published. Something removes them: "
@@ -171,13 +194,20 @@ class Warehouse:
         )
 
     def put_folder(self, path: str, folder: Path) -> dict[str, str]:
-        """Store the files of a local folder at `path`, such as selectors/<run_id>.
+        """Store the files of a local folder for `publish`, at selectors/<run_id> or below it.
 
-        Gives the path in the warehouse and the sha256 of each, for `publish`.
+        Gives the path in the warehouse and the sha256 of each. Where a file is already, they go
+        into a folder of their own, selectors/<run_id>/<uuid>: garbage collection may be about to
+        remove what is there. `local_copy` finds them by `path`.
         """
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        names = [f"{path}/{file.relative_to(folder).as_posix()}" for file in files]
+        if self.storage.existing(names):
+            unique = uuid.uuid4().hex
+            names = ["/".join([*n.split("/")[:2], unique, *n.split("/")[2:]]) for n in names]
         checksums = {}
-        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-            name, content = f"{path}/{file.relative_to(folder).as_posix()}", file.read_bytes()
+        for name, file in zip(names, files, strict=True):
+            content = file.read_bytes()
             self.storage.write(name, content)
             checksums[name] = hashlib.sha256(content).hexdigest()
         return checksums
@@ -241,13 +271,16 @@ class Warehouse:
                 )
         try:
             parts = read_rows(self.storage, table, [commit.files[table] for commit in commits])
-        except FileNotFoundError as error:
+        except FileNotFoundError:
             self._require_intact(commits)
-            raise error
+            raise
         return pa.concat_tables([schema.empty_table(), *parts])
 
-    def connect(self) -> "duckdb.DuckDBPyConnection":
+    def connect(self, checked: bool = True) -> "duckdb.DuckDBPyConnection":
         """An in-memory DuckDB connection that sees every table, as of now, as a view.
+
+        The first query of a table reads its files and compares their checksums, unless `checked`
+        is False. A damaged file ends the query.
 
         `commits` has the latest record of each key: stage, dataset, split, video_id, run_id,
         fingerprint, status, error, rows, created_at (UTC).
@@ -260,12 +293,14 @@ class Warehouse:
                 for table, file in commit.files.items():
                     files.setdefault(table, []).append(file)
         commits = [
-            asdict(commit.key)
+            asdict(_printable(commit.key))
             | {name: getattr(commit, name) for name in COMMITS.names if name not in KEY_FIELDS}
+            | {"error": printable(commit.error)}
             | {"created_at": datetime.fromisoformat(commit.created_at).replace(tzinfo=None)}
             for _, commit in sorted(latest.items())
         ]
-        return open_views(self.storage, files, pa.Table.from_pylist(commits, schema=COMMITS))
+        latest_commits = pa.Table.from_pylist(commits, schema=COMMITS)
+        return open_views(self.storage, files, latest_commits, checked)
 
     def current_records(
         self, stage: str, keys: Collection[Key] | None = None
@@ -280,10 +315,15 @@ class Warehouse:
     def local_copy(self, path: str) -> Path:
         """A file or folder that was put into the warehouse, on the local disk; do not change it.
 
-        Raises WarehouseError when it is gone.
+        Raises WarehouseError when it is gone, and DamagedError when a file of it is not what its
+        run was published with.
         """
+        run = self.current("train", [Key(run_id="".join(path.split("/")[1:2]))])
+        weights = {f: c for commit in run.values() for f, c in commit.weights.items()}
+        inside = {f: c for f, c in weights.items() if f"{put_at(f)}/".startswith(f"{path}/")}
+        stored = next((f[: len(path) + len(f) - len(put_at(f))] for f in inside), path)
         try:
-            return self.storage.local_copy(path)
+            return self.storage.local_copy(stored, inside)
         except FileNotFoundError as error:
             raise WarehouseError(f"{self.url}/{path} is gone. Make it again.") from error
 
@@ -335,3 +375,7 @@ class Warehouse:
     def _with_weights(self, commits: Collection[Commit]) -> list[Commit]:
         there = self.storage.existing({path for commit in commits for path in commit.weights})
         return [commit for commit in commits if there.issuperset(commit.weights)]
+
+
+def _printable(key: Key) -> Key:
+    return Key(**{name: printable(value) for name, value in asdict(key).items()})

@@ -1,19 +1,51 @@
-"""Check every file of a warehouse against what the commit records say of it."""
+"""Check every file of a warehouse against what the commit records say of it.
+
+Deletion needs proof: only a file that was read twice, with the same bytes, of which a checksum
+differs that is itself proven, is one to delete. What cannot be read, and what another version may
+have written, is said, and left.
+"""
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from warehouse.collect import FOLDERS, is_temporary
-from warehouse.commit_log import Pack, is_pack
-from warehouse.commits import STAGES, Commit, DataFile, Key, Record, parse_record, readable
-from warehouse.schemas import WarehouseError, readable_as, require_value
+from warehouse.collect import unused
+from warehouse.commit_log import Pack, commit_of
+from warehouse.commits import (
+    CHANGED,
+    STAGES,
+    Commit,
+    DataFile,
+    Key,
+    Record,
+    parse_record,
+    readable,
+)
+from warehouse.names import (
+    FOLDERS,
+    crc_in,
+    crc_of,
+    is_data,
+    is_pack,
+    is_record,
+    is_temporary,
+    is_weights,
+)
+from warehouse.schemas import (
+    TABLES,
+    DamagedError,
+    NewerError,
+    WarehouseError,
+    readable_as,
+    require_value,
+)
 from warehouse.storage import StoredFile
 from warehouse.store import Warehouse
 
@@ -22,9 +54,12 @@ IN_FLIGHT = 3600.0  # seconds; what is younger and named by no record may be abo
 REDO = "redo"  # run the stage again
 DELETE = "delete"  # delete the file, then run the stage again
 COLLECT = "collect"  # collect garbage; it does no harm until then
-LOOK = "look"  # nothing of ours puts such a file there: somebody has to look at it
+RETRY = "retry"  # it could not be read: mend the disk, the rights or the connection
+NEWER = "newer"  # made by a newer version: use that
+LOOK = "look"  # nothing proves what it should be: somebody has to look at it
 
-CHANGED = "its checksum is not the one it was published with"
+UNREADABLE = "it cannot be read, so nothing is known of it"
+LINKED = "a link leads there, so it may be somebody else's: nothing deletes it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +78,7 @@ class Part(NamedTuple):
 
     table: str
     file: DataFile
+    record: Record
     commit: Commit
 
 
@@ -59,24 +95,30 @@ def verify(store: Warehouse, in_flight: float = IN_FLIGHT) -> list[Problem]:
     settled = _now(store) - in_flight
     problems: list[Problem] = []
     named: set[str] = set()
-    runs: set[str] = set()
+    runs: dict[str, Collection[str]] = {}
     for stage in STAGES:
-        records, damaged = _records(store, stage, files)
+        records, wrong = _records(store, stage, files)
         current = _current(records)
-        problems += [*damaged, *_data(store, stage, current)]
+        problems += [*wrong, *_data(store, stage, current)]
         named.update(path for _, commit in records for path in commit.paths)
         if stage == "train":
-            problems += _weights(store, current, files)
-            runs = {commit.key.run_id for commit in current}
-    old = [file.path for file in files if file.modified <= settled]
+            problems += _weights(store, [commit for _, commit in current], files)
+            runs = {commit.key.run_id: commit.weights for _, commit in current}
+    linked = store.storage.linked([file.path for file in files])
+    own = [file for file in files if file.path not in linked]
+    problems += [found for file in own if (found := _stranger(file.path))]
+    old = [file.path for file in own if file.modified <= settled]
     if not any(problem.path.startswith("commits/") for problem in problems):  # else: not known
         problems += _orphans(old, named, runs)
     problems += [_problem(p, "left by a kill", COLLECT) for p in old if is_temporary(p)]
-    problems += [
-        _problem(file.path, "not a file of a warehouse", LOOK)
-        for file in files
-        if not (is_temporary(file.path) or _is_ours(file.path))
+    problems = [
+        replace(problem, error=f"{problem.error}; {LINKED}", mend=LOOK)
+        if problem.mend == DELETE and problem.path in linked
+        else problem
+        for problem in problems
     ]
+    strange = {path.rpartition("/")[0] for path in linked - named if path.startswith("data/")}
+    problems += [_problem(folder, LINKED, LOOK) for folder in strange]
     return sorted(problems, key=lambda problem: problem.path)
 
 
@@ -95,23 +137,51 @@ def _now(store: Warehouse) -> float:
         return time.time()
 
 
+def _judge(
+    store: Warehouse, path: str, check: Callable[[bytes], None], stage: str, *keys: Key
+) -> Problem | None:
+    """What is wrong with a file, of which `check` says what is wrong with its content.
+
+    Raises FileNotFoundError.
+    """
+    try:
+        content = store.storage.read(path)
+        try:
+            check(content)
+        except DamagedError as error:
+            if store.storage.read(path) == content:
+                return _problem(path, f"damaged: {error}", DELETE, stage, *keys)
+            return _problem(
+                path, f"{UNREADABLE}: it reads differently each time", RETRY, stage, *keys
+            )
+        except NewerError as error:
+            return _problem(path, f"made by a newer version: {error}", NEWER, stage, *keys)
+        except WarehouseError as error:
+            return _problem(path, str(error), LOOK, stage, *keys)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        return _problem(path, f"{UNREADABLE}: {error}", RETRY, stage, *keys)
+    return None
+
+
 def _records(
     store: Warehouse, stage: str, files: Iterable[StoredFile]
 ) -> tuple[list[tuple[Record, Commit]], list[Problem]]:
     """The records of a stage that can be read, and what is wrong with the others."""
 
-    def read(path: str) -> list[tuple[Record, Commit]] | Problem:
+    def read(path: str) -> tuple[list[tuple[Record, Commit]], Problem | None]:
+        found: list[tuple[Record, Commit]] = []
         try:
-            return _in_file(path, store.storage.read(path))
+            problem = _judge(store, path, lambda c: found.extend(_in_file(path, c)), stage)
         except FileNotFoundError:  # collected since it was listed
-            return []
-        except (WarehouseError, pa.ArrowException, OSError, KeyError) as error:
-            return _problem(path, f"damaged commit record: {error}", DELETE, stage)
+            return [], None
+        return found, problem
 
     paths = [file.path for file in files if file.path.startswith(f"commits/{stage}/")]
-    results = list(store.storage.each(read, [path for path in paths if _is_ours(path)]))
-    damaged = [result for result in results if isinstance(result, Problem)]
-    return [r for result in results if isinstance(result, list) for r in result], damaged
+    results = list(store.storage.each(read, [path for path in paths if is_record(path)]))
+    wrong = [problem for _, problem in results if problem]
+    return [found for records, _ in results for found in records], wrong
 
 
 def _in_file(path: str, content: bytes) -> list[tuple[Record, Commit]]:
@@ -123,64 +193,69 @@ def _in_file(path: str, content: bytes) -> list[tuple[Record, Commit]]:
         record = parse_record(path.rpartition("/")[2], path)
         assert record, path
         found = [(record, content)]
-    commits = [(record, Commit.from_json(text)) for record, text in found]
+    try:
+        commits = [(record, commit_of(record, text)) for record, text in found]
+    except DamagedError as error:
+        if is_pack(path):  # which is as it was written
+            raise WarehouseError(f"it was packed with a record that is damaged: {error}") from error
+        raise
     for record, commit in commits:
-        status = "done" if record.done else "failed"
-        named = (record.slug, record.generation, record.fingerprint, status)
-        if named != (commit.key.slug, commit.generation, commit.fingerprint, commit.status):
-            raise WarehouseError(f"{record.name} holds another commit, of {commit.key}")
-        if record.done and set(commit.files) != set(STAGES[commit.stage]):
-            raise WarehouseError(f"{record.name} names files of {', '.join(commit.files)}")
+        if record.done and (lacking := set(STAGES[commit.stage]) - set(commit.files)):
+            raise NewerError(f"{record.name} has no file of {', '.join(sorted(lacking))}")
     return commits
 
 
-def _current(records: Iterable[tuple[Record, Commit]]) -> list[Commit]:
+def _current(records: Iterable[tuple[Record, Commit]]) -> list[tuple[Record, Commit]]:
     by_key: dict[Key, dict[Record, Commit]] = {}
     for record, commit in records:
         by_key.setdefault(commit.key, {})[record] = commit
     return [
-        found[record]
+        (record, found[record])
         for found in by_key.values()
         for record in readable(sorted(found))
         if record.done
     ]
 
 
-def _data(store: Warehouse, stage: str, commits: Iterable[Commit]) -> list[Problem]:
+def _data(store: Warehouse, stage: str, current: Iterable[tuple[Record, Commit]]) -> list[Problem]:
     """What is wrong with the data files of a stage's current commits."""
     parts: dict[str, list[Part]] = {}
-    for commit in commits:
+    for record, commit in current:
         for table, file in commit.files.items():
-            parts.setdefault(file.path, []).append(Part(table, file, commit))
+            parts.setdefault(file.path, []).append(Part(table, file, record, commit))
 
     def check(path: str) -> Problem | None:
         keys = tuple(part.commit.key for part in parts[path])
         try:
-            _check_file(store.storage.read(path), parts[path])
+            return _judge(store, path, lambda c: _check_file(c, parts[path]), stage, *keys)
         except FileNotFoundError:
-            return Problem(path=path, error="is gone", mend=REDO, stage=stage, keys=keys)
-        except (WarehouseError, pa.ArrowException, OSError) as error:
-            return Problem(path=path, error=str(error), mend=DELETE, stage=stage, keys=keys)
-        return None
+            return _problem(path, "is gone", REDO, stage, *keys)
 
     return [problem for problem in store.storage.each(check, parts) if problem]
 
 
 def _check_file(content: bytes, parts: Sequence[Part]) -> None:
-    """Raise WarehouseError, or what pyarrow does, unless the file has exactly these parts."""
-    table, file, _ = parts[0]
-    if hashlib.sha256(content).hexdigest() != file.file_sha256:
-        raise WarehouseError(CHANGED)
-    parquet = pq.ParquetFile(pa.BufferReader(content))
-    schema = parquet.schema_arrow
-    if not readable_as(table, schema):
-        raise WarehouseError(f"its schema is not that of table {table!r}")
-    if parquet.metadata.num_rows != file.file_rows:
-        raise WarehouseError(f"it has {parquet.metadata.num_rows} rows, not {file.file_rows}")
+    """Raise WarehouseError unless the file has exactly these parts."""
+    table = parts[0].table
+    _check_sha256(content, parts)
+    if table not in TABLES:
+        raise NewerError(f"there is no table {table!r}")
+    try:
+        parquet = pq.ParquetFile(pa.BufferReader(content))
+        schema = parquet.schema_arrow
+        if not readable_as(table, schema):
+            raise NewerError(f"its columns are not those of table {table!r}")
+        rows = parquet.read([name for name in asdict(Key()) if name in schema.names])
+    except (pa.ArrowException, OSError) as error:
+        raise NewerError(f"its checksum is right, but it does not read: {error}") from error
+    expected = parts[0].file.file_rows
+    if rows.num_rows != expected:
+        raise WarehouseError(
+            f"its checksum is right, but it has {rows.num_rows} rows, not {expected}"
+        )
     spans = sorted(part.file.span for part in parts)
-    if spans[-1][1] > file.file_rows or any(a[1] > b[0] for a, b in pairwise(spans)):
+    if spans[-1][1] > expected or any(a[1] > b[0] for a, b in pairwise(spans)):
         raise WarehouseError("two commits name the same rows of it, or rows that it has not")
-    rows = parquet.read([name for name in asdict(Key()) if name in schema.names])
     for part in parts:
         own = rows.slice(part.file.first_row, part.file.rows)
         for column, value in asdict(part.commit.key).items():
@@ -188,48 +263,91 @@ def _check_file(content: bytes, parts: Sequence[Part]) -> None:
                 require_value(table, own, column, value)
 
 
+def _check_sha256(content: bytes, parts: Sequence[Part]) -> None:
+    """Raise DamagedError when the content is proven not to be what was written.
+
+    A checksum is proven by that of its record, by the CRC-32 in the file's name, or by being there
+    twice: in two records, or as the name of the rows that were first published in this file.
+    """
+    files = [part.file for part in parts if part.record.checksum] or [part.file for part in parts]
+    found = hashlib.sha256(content).hexdigest()
+    if all(file.file_sha256 == found for file in files):
+        return
+    crc = crc_in(files[0].path)
+    stated = [sha256 for file in files for sha256 in (file.file_sha256, file.sha256)]
+    twice = stated.count(files[0].file_sha256) > 1
+    proven = any(part.record.checksum for part in parts)
+    if proven or twice or (crc and crc_of(content) != crc):
+        raise DamagedError(CHANGED)
+    raise WarehouseError(
+        "its checksum is not the one in its record, which is of an earlier version and has none "
+        "of its own: either of them may be damaged"
+    )
+
+
 def _weights(
     store: Warehouse, runs: Iterable[Commit], files: Iterable[StoredFile]
 ) -> list[Problem]:
     """Weights that are gone or damaged; without checksums (a shared selector) only the former."""
     there = {file.path for file in files}
-    folders = {path.rpartition("/")[0] for path in there}
+    there |= {path.rpartition("/")[0] for path in there}
     problems = []
-    for commit in store.intact(list(runs)):
+    for commit in runs:
+        gone = f"the weights of run {commit.key.run_id} are gone"
         for path, checksum in commit.weights.items():
+            try:
+                check = partial(_check_weights, checksum=checksum)
+                problems.append(_judge(store, path, check, "train", commit.key))
+            except FileNotFoundError:
+                problems.append(_problem(path, gone, REDO, "train", commit.key))
+        for path in [] if commit.weights else _weights_of(store, commit):
             if path not in there:
-                error = f"the weights of run {commit.key.run_id} are gone"
-                problems.append(_problem(path, error, REDO, "train", commit.key))
-            elif hashlib.sha256(store.storage.read(path)).hexdigest() != checksum:
-                problems.append(_problem(path, CHANGED, DELETE, "train", commit.key))
-        if commit.weights:
-            continue
-        for run in store.read("runs", [commit]).to_pylist():
-            if run["weights"] not in there | folders:
-                error = f"the weights of run {run['run_id']} are gone"
-                problems.append(_problem(run["weights"], error, REDO, "train", commit.key))
-    return problems
+                problems.append(_problem(path, gone, REDO, "train", commit.key))
+    return [problem for problem in problems if problem]
 
 
-def _orphans(paths: Iterable[str], named: set[str], runs: set[str]) -> list[Problem]:
+def _check_weights(content: bytes, checksum: str) -> None:
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise DamagedError(CHANGED)
+
+
+def _weights_of(store: Warehouse, commit: Commit) -> list[str]:
+    """The weights that the rows of a run name; none when they do not read, which `_data` says."""
+    try:
+        return store.read("runs", [commit])["weights"].to_pylist()
+    except (FileNotFoundError, WarehouseError, OSError):
+        return []
+
+
+def _orphans(
+    paths: Iterable[str], named: set[str], runs: Mapping[str, Collection[str]]
+) -> list[Problem]:
     """Data that no record names, and selectors of no run."""
     problems = []
     for path in paths:
-        folder, _, rest = path.partition("/")
-        if folder == "data" and path.endswith(".parquet") and path not in named:
+        if is_data(path) and path not in named:
             problems.append(_problem(path, "no commit record names it", COLLECT))
-        elif folder == "selectors" and rest.partition("/")[0] not in runs:
+        elif is_weights(path) and unused(path, runs):
             problems.append(_problem(path, "no run has these weights", COLLECT))
     return problems
 
 
-def _is_ours(path: str) -> bool:
-    """Whether a path is one that this package gives to a file."""
-    folder, _, rest = path.partition("/")
-    if folder == "commits":
-        record = parse_record(path.rpartition("/")[2], path)
-        return rest.partition("/")[0] in STAGES and (is_pack(path) or record is not None)
-    return folder != "data" or path.endswith(".parquet")
+def _stranger(path: str) -> Problem | None:
+    """What to do about a file whose name is none that this version gives."""
+    folder, name, *_ = *path.split("/"), ""
+    if is_temporary(path):
+        return None
+    if folder == "data" and not is_data(path):
+        newer = name not in TABLES and path.endswith(".parquet")
+    elif folder == "commits" and not is_record(path):
+        newer = name not in STAGES
+    elif folder == "selectors" and not is_weights(path):
+        newer = False
+    else:
+        return None
+    if newer:
+        return _problem(path, f"of a newer version: there is no {name!r} in this one", NEWER)
+    return _problem(path, "not a file of a warehouse", LOOK)
 
 
 def _problem(path: str, error: str, mend: str, stage: str = "", *keys: Key) -> Problem:

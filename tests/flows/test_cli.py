@@ -128,6 +128,16 @@ def test_status_names_failures_and_what_mends_them(warehouse: Path) -> None:
     assert "sola precompute" in result.output and "--split train" in result.output
 
 
+@pytest.mark.parametrize("name", ["clips[front]", "a[/b]", "x[red]y", "[link=http://a]z", ":cat:"])
+def test_names_are_shown_as_they_are(tmp_path: Path, name: str) -> None:
+    store = Warehouse.create(tmp_path / "w")
+    key = Key(dataset="mevis", split=name, video_id="v")
+    store.publish("label", key, "f", {"pseudo_labels": TABLES["pseudo_labels"].empty_table()})
+    result = sola("status", "--warehouse", store.url)
+    assert result.exit_code == 0
+    assert f"{name} " in result.stdout
+
+
 def test_the_warehouse_may_come_from_the_environment(warehouse: Path) -> None:
     result = CliRunner().invoke(app, ["status"], env={"SOLA_WAREHOUSE": str(warehouse)})
     assert "precompute" in result.output

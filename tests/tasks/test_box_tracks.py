@@ -1,15 +1,18 @@
 """Tracks of detected boxes and of ground-truth masks beside those of the grid."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pycocotools import mask as coco
 
 from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import DEMO, BoxPrompts, Recipe
-from tasks.detect import import_boxes
+from tasks.detect import BOX_SCHEMA, _read_boxes, import_boxes
 from tasks.ingest import ingest_split
 from tasks.precompute import (
     extract_box_tracks,
@@ -164,6 +167,51 @@ def test_a_box_that_does_not_fit_fails_its_video(store, tmp_path, row, message):
     (outcome,) = import_boxes.fn(str(store.root), "demo", "train", [KEY.video_id], str(file))
     assert outcome.status == "failed"
     assert message in outcome.message
+
+
+IDS = ["0001", "1", "1e5", "TRUE", "2024-1-2", "NULL", "12:30", "12345678901234567890123", "1.10"]
+
+
+NAMES = ["a.csv", "a.json", "lines.json", "a.parquet", "a[1].csv", "a*.csv"]
+NAMES += ["video_id=x/a.csv", "video_id=x/a.parquet"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ids_stay_as_they_are_written(tmp_path, name):
+    """No types are guessed from values or from file names, which are no patterns, either."""
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    (tmp_path / "a1.csv").write_text("a neighbour that a pattern would find")
+    numbers = {"frame_index": 0, "x0": 0, "y0": 0.5, "x1": 4, "y1": 4, "score": 0.5}
+    boxes = [{"video_id": i, "expression_id": i} | numbers for i in IDS]
+    if name.endswith(".json"):
+        lines = [json.dumps(box) for box in boxes]
+        file.write_text("\n".join(lines) if name == "lines.json" else f"[{','.join(lines)}]")
+    elif name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(boxes), file)
+    else:
+        rows = [",".join(str(value) for value in box.values()) for box in boxes]
+        file.write_text("\n".join([",".join(boxes[0]), *rows]))
+    read = _read_boxes(file)
+    assert read.select(["video_id", "expression_id", "y0"]).to_pylist() == [
+        {"video_id": i, "expression_id": i, "y0": 0.5} for i in IDS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", f"{','.join(BOX_SCHEMA.names)}\nv,0,,1,1,9,9,0.5", "no frame_index"),
+        ("a.json", '[{"video_id": 1.5, "expression_id": "0"}]', "video_id is 1.5; an id is"),
+        ("a.json", '[{"video_id": "v"}]', "expression_id"),
+        ("a.json", "[" * 100_000, "must have the columns"),
+        ("a.parquet", "PAR1", "must have the columns"),
+    ],
+)
+def test_a_box_file_that_does_not_read_is_an_error(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        _read_boxes(tmp_path / name)
 
 
 def test_only_known_kinds_of_file_are_read(store, tmp_path):

@@ -75,6 +75,25 @@ def test_a_training_set_holds_the_warehouse_s_tokens_texts_and_labels(warehouse)
     assert not data.videos[0].tokens_NTD.any() and again.videos[0].tokens_NTD.any()
 
 
+def test_a_damaged_training_set_is_written_again(warehouse):
+    store, cache = Warehouse(warehouse), warehouse / "cache"
+    keys = list(store.current("label", split="train"))
+    expected = (
+        training_set(store, keys, RECIPE, cache, inference=False).videos[0].tokens_NTD.clone()
+    )
+    for name in ("tokens.f16", "index.json"):
+        (file,) = cache.glob(f"*/{name}")
+        whole = file.read_bytes()
+        file.write_bytes(
+            whole.replace(b'"frames": 8', b'"frames": 4')
+            if name[0] == "i"
+            else bytes([whole[0] ^ 1]) + whole[1:]
+        )
+        assert file.read_bytes() != whole
+        again = training_set(store, keys, RECIPE, cache, inference=False)
+        assert again.videos[0].tokens_NTD.equal(expected)
+
+
 def test_tracks_of_ground_truth_and_background_are_left_out_where_they_must_be(warehouse):
     store, cache = Warehouse(warehouse), warehouse / "cache"
     keys = list(store.current("label", split="train"))

@@ -1,6 +1,7 @@
 """What readers of a warehouse see, whatever writers do: on disk and on an object store."""
 
 import multiprocessing
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,29 @@ def test_any_name_and_any_working_folder(tmp_path: Path, monkeypatch: pytest.Mon
     with warehouse.connect() as connection:
         videos = connection.sql("SELECT video_id FROM pseudo_labels").fetchall()
         assert sorted(videos) == sorted((name,) for name in names)
+
+
+def test_a_folder_whose_name_is_a_pattern(tmp_path: Path) -> None:
+    """It is not the pattern: a copy beside it, which it fits, is not read, too."""
+    for name, fits in (("w*", "w1"), ("w?", "w2"), ("w[34]", "w3")):
+        warehouse = Warehouse.create(tmp_path / name)
+        warehouse.publish("label", KEY, "a", labels(0.5))
+        shutil.copytree(tmp_path / name, tmp_path / fits)
+        with warehouse.connect() as connection:
+            assert connection.sql("SELECT count(*) FROM pseudo_labels").fetchall() == [(1,)]
+
+
+def test_names_that_are_not_unicode(warehouse: Warehouse) -> None:
+    """They are spelled out where a failure is recorded, and refused where rows would have them."""
+    bad = Key("mevis", "train", "caf\udce9")
+    with pytest.raises(WarehouseError, match=r"caf\\\\udce9.* is not Unicode"):
+        warehouse.publish("label", bad, "a", labels(0.5))
+    warehouse.publish_failure("label", bad, "a", "cannot read caf\udce9")
+    warehouse.log.append("ingest", bad, "a", error="as an earlier version recorded it: \udce9")
+    with Warehouse(warehouse.url).connect() as connection:
+        seen = connection.sql("SELECT DISTINCT video_id FROM commits").fetchall()
+    assert seen == [("caf\\udce9",)]
+    assert verify(warehouse) == []
 
 
 def test_current_filters_by_key(warehouse: Warehouse) -> None:

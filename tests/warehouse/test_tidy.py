@@ -11,8 +11,10 @@ from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.collect import collect_garbage, find_garbage
 from warehouse.commits import STAGES
 from warehouse.compact import compact
+from warehouse.schemas import DamagedError
 from warehouse.verify import verify
 
+UUID = "0" * 32
 KEYS = [Key("mevis", split, f"v{index}") for split in ("train", "valid_u") for index in range(4)]
 
 
@@ -147,8 +149,8 @@ def test_collection_leaves_what_is_readable_recent_or_in_flight(warehouse: Wareh
     first = warehouse.publish("label", KEY, "a", labels(0.25))
     connection = warehouse.connect()
     warehouse.publish("label", KEY, "b", labels(0.5))
-    warehouse.storage.write("data/pseudo_labels/mevis/train/v1-in-flight.parquet", b"")
-    warehouse.storage.write("data/pseudo_labels/mevis/train/.half.tmp", b"")
+    warehouse.storage.write(f"data/pseudo_labels/mevis/train/v1-{UUID}.parquet", b"")
+    warehouse.storage.write(f"data/pseudo_labels/mevis/train/.{UUID}.tmp", b"")
     assert collect_garbage(warehouse, 3600).files == []
     assert connection.sql("SELECT miou FROM pseudo_labels").fetchall() == [(0.25,)]
     connection.close()
@@ -177,14 +179,15 @@ def test_collection_keeps_weights_of_runs(warehouse: Warehouse, tmp_path) -> Non
 
 def test_collection_takes_half_made_training_sets(tmp_path: Path) -> None:
     warehouse = Warehouse.create(tmp_path)
-    for file in ("made/tokens.f16", ".left.tmp/tokens.f16", ".busy.tmp/tokens.f16"):
+    left, busy = f".left.{UUID}.tmp", f".busy.{UUID}.tmp"
+    for file in ("made/tokens.f16", f"{left}/tokens.f16", f"{busy}/tokens.f16"):
         warehouse.storage.write(f"cache/training/{file}", b"")
         os.utime(tmp_path / "cache/training" / file, (0, 0))
-    warehouse.storage.write("cache/training/.busy.tmp/text.f16", b"")  # it is being written
+    warehouse.storage.write(f"cache/training/{busy}/text.f16", b"")  # it is being written
     assert len(collect_garbage(warehouse, 3600).temporary) == 1
     assert paths(warehouse, "cache") == [
-        "cache/training/.busy.tmp/text.f16",
-        "cache/training/.busy.tmp/tokens.f16",
+        f"cache/training/{busy}/text.f16",
+        f"cache/training/{busy}/tokens.f16",
         "cache/training/made/tokens.f16",
     ]
 
@@ -199,7 +202,7 @@ def test_collection_refuses_what_it_does_not_understand(warehouse: Warehouse) ->
     warehouse.storage.delete("commits/segment/00/x.json")
     (record,) = [p for p in paths(warehouse, "commits") if p.endswith(".json")]
     warehouse.storage.write(record, b"{}")
-    with pytest.raises(WarehouseError, match="damaged"):
+    with pytest.raises(DamagedError):
         collect_garbage(Warehouse(warehouse.url), 0)
     assert len(paths(warehouse, "data")) == 1
 

@@ -1,6 +1,8 @@
 """`verify` finds every kind of damage, names what mends it, and finds nothing in sound data."""
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,10 +13,12 @@ from tests.warehouse.samples import KEY, labels, paths, stage_tables
 from warehouse import Key, Warehouse
 from warehouse.collect import collect_garbage
 from warehouse.compact import compact
+from warehouse.names import crc_of
 from warehouse.verify import Problem, delete_damaged, verify
 
 OTHER = Key("mevis", "train", "v2")
 RUN = Key(run_id="run")
+UUID = "0" * 32
 
 
 @pytest.fixture
@@ -92,12 +96,12 @@ def damage_weights(store: Warehouse) -> str:
 
 
 def leave_an_orphan(store: Warehouse) -> str:
-    store.storage.write(path := "data/masks/mevis/orphan.parquet", b"")
+    store.storage.write(path := f"data/masks/mevis/{UUID}.parquet", b"")
     return path
 
 
 def leave_a_temporary(store: Warehouse) -> str:
-    store.storage.write(path := "commits/label/00/.half.tmp", b"")
+    store.storage.write(path := f"commits/label/00/.{UUID}.tmp", b"")
     return path
 
 
@@ -116,9 +120,9 @@ def leave_a_stranger(store: Warehouse) -> str:
     [
         (lose_data, "redo", "is gone"),
         (flip_a_byte, "delete", "checksum"),
-        (damage_a_record, "delete", "damaged commit record"),
-        (swap_two_records, "delete", "holds another commit"),
-        (damage_a_pack, "delete", "damaged commit record"),
+        (damage_a_record, "delete", "damaged: it is not a commit record"),
+        (swap_two_records, "delete", "checksum"),
+        (damage_a_pack, "delete", "checksum"),
         (lose_weights, "redo", "weights of run run are gone"),
         (damage_weights, "delete", "checksum"),
         (leave_an_orphan, "collect", "no commit record names it"),
@@ -150,25 +154,29 @@ def test_damage_is_found_and_mended(
 
 
 def rewritten(store: Warehouse, change: Callable[[pa.Table], pa.Table]) -> Problem:
-    """The problem after a data file was changed, and its checksum in the record with it."""
-    import hashlib
-
-    path = current_file(store)
-    table, sink = pq.read_table(pa.BufferReader(store.storage.read(path))), pa.BufferOutputStream()
+    """The problem after a data file was changed, and with it the checksums in record and names."""
+    commit = store.current("label")[KEY]
+    file = commit.files["pseudo_labels"]
+    table, sink = (
+        pq.read_table(pa.BufferReader(store.storage.read(file.path))),
+        pa.BufferOutputStream(),
+    )
     pq.write_table(change(table), sink)
     content = sink.getvalue().to_pybytes()
-    record = next(p for p in paths(store, "commits/label") if ".00000002.b.done" in p)
-    old = store.current("label")[KEY].files["pseudo_labels"].file_sha256
-    new = hashlib.sha256(content).hexdigest()
+    path = f"data/pseudo_labels/{UUID}-{crc_of(content)}.parquet"
+    changed = replace(file, path=path, file_sha256=hashlib.sha256(content).hexdigest())
     store.storage.write(path, content)
-    store.storage.write(record, store.storage.read(record).replace(old.encode(), new.encode()))
-    (problem,) = verify(Warehouse(store.url), 0)
+    store.log.append("label", KEY, "b", files={"pseudo_labels": changed})
+    (problem,) = (p for p in verify(Warehouse(store.url)) if p.mend != "collect")
     assert problem.path == path and problem.keys == (KEY,)
+    delete_damaged(store, [problem])
+    assert store.storage.existing([path])
     return problem
 
 
-def test_rows_that_do_not_belong_are_found(sound: Warehouse) -> None:
-    assert "schema" in rewritten(sound, lambda table: table.drop(["miou"])).error
+def test_columns_of_another_version_are_found(sound: Warehouse) -> None:
+    problem = rewritten(sound, lambda table: table.drop(["miou"]))
+    assert problem.mend == "newer" and "its columns are not those" in problem.error
 
 
 def test_rows_of_another_key_are_found(sound: Warehouse) -> None:
