@@ -31,7 +31,13 @@ from benchmarks.warehouse import rows
 from sola_model.recipes import DEMO, RELEASE
 from sola_model.selector.checkpoints import save_selector
 from sola_model.selector.modules import new_selector
-from sola_model.selector.search import TEXTS_AT_ONCE, Query, reference_weights, text_logits
+from sola_model.selector.search import (
+    TEXTS_AT_ONCE,
+    ReferenceQuery,
+    WordQuery,
+    reference_weights,
+    text_logits,
+)
 from tasks.search import REFERENCES, promising_videos, search, wanted_vectors
 from tasks.search_index import SearchIndex, search_index
 from warehouse import Key, Warehouse
@@ -77,7 +83,7 @@ def product(tracks: int) -> None:
     """Seconds and memory of one product with so many vectors of recipe `demo`, on disk."""
     width = 3 * DEMO.selector.width
     chance = np.random.default_rng(0)
-    query = Query(chance.normal(size=width).astype(np.float32), 0.0)
+    query = WordQuery(torch.randn(WORDS, width), torch.zeros(WORDS))
     with tempfile.TemporaryDirectory(dir=".") as folder:
         file = Path(folder) / "vectors.f16"
         part = chance.normal(size=(min(tracks, 100_000), width)).astype(np.float16).tobytes()
@@ -165,7 +171,7 @@ def load(url: str, run: dict) -> SearchIndex:
 
 def estimate(index: SearchIndex) -> np.ndarray:
     features = [torch.randn(WORDS, RELEASE.selector.text_dim) for _ in TEXTS]
-    query = Query(reference_weights(features, features[0]), 0.0)
+    query = ReferenceQuery(torch.from_numpy(reference_weights(features, features[0])).float())
     return promising_videos(index.video_N, index.logits(query), EXACT)
 
 

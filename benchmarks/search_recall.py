@@ -13,8 +13,9 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import torch
 
-from sola_model.selector.search import Query, reference_weights, text_logits
+from sola_model.selector.search import ReferenceQuery, reference_weights, text_logits
 from tasks.evaluate import find_run
 from tasks.search import promising_videos, reference_texts, scorer_of, wanted_vectors
 from tasks.search_index import search_index
@@ -48,7 +49,8 @@ def main(warehouse: str, run_id: str | None = None) -> None:
     for count in EXACT:
         recall, scores = [], []
         for weights_K, exact_N in zip(weights, exact_NQ.T, strict=True):
-            estimates_N = index.logits(Query(weights_K, 0.0))
+            query = ReferenceQuery(torch.from_numpy(weights_K).float())
+            estimates_N = index.logits(query)
             chosen = promising_videos(video_N, estimates_N, count)
             scored_N = np.where(np.isin(video_N, chosen), exact_N, -np.inf)
             found = np.argsort(-scored_N)[:TOP]

@@ -35,11 +35,10 @@ class SearchIndex:
     vectors_NK: np.ndarray
 
     def logits(self, query: Query) -> np.ndarray:
-        """The products logits_N with a query, float32."""
-        weights_K = torch.from_numpy(np.asarray(query.weights_K, np.float32))
+        """The logits (N,) of a query, float32."""
         parts = torch.from_numpy(self.vectors_NK).split(ROWS)
-        products = [(part.float() @ weights_K).numpy() for part in parts]
-        return np.concatenate([np.empty(0, np.float32), *products]) + np.float32(query.bias)
+        logits = [query.logits(part.float()).numpy() for part in parts]
+        return np.concatenate([np.empty(0, np.float32), *logits])
 
 
 def search_index(store: Warehouse, run_id: str, commits: Sequence[Commit]) -> SearchIndex:

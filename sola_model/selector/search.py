@@ -1,9 +1,9 @@
-"""Scores of the mask tracks of many videos with a text, as one product of a matrix and a vector.
+"""Scores of the mask tracks of many videos with a text, as one product with all their vectors.
 
 Each track has a vector, and a text becomes a query. A two-tower selector has both by itself, and
-their product is exactly its score logit. The paper's module has neither: a track's score depends on
-the other tracks of its video, and the selector reads language from its first layer on. Its logit is
-nearly linear in the mean text feature, though: a track's vector then holds its logits with some
+gives a track's score logit from them alone. The paper's module has neither: a track's score depends
+on the other tracks of its video, and the selector reads language from its first layer on. Its logit
+is nearly linear in the mean text feature, though: a track's vector then holds its logits with some
 reference texts, from which those with any other text follow by ridge regression, as an estimate.
 
 Axes: N mask tracks, T frames, D token channels, K channels of a vector (or reference texts),
@@ -11,7 +11,8 @@ W words, C text channels, E texts.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,21 +20,44 @@ from torch import Tensor
 
 from sola_model.selector.base import Selector
 from sola_model.selector.batches import pad_texts
-from sola_model.selector.two_tower import TwoTower
+from sola_model.selector.two_tower import TwoTower, product_of_experts
 
 TEXTS_AT_ONCE = 16  # bounds memory
 RIDGE = 0.003  # of the reference texts' mean square distance from their mean
 
 
-class Query(NamedTuple):
-    """A text: the score logit of a track, or its estimate, is vector_K @ weights_K + bias."""
+class Query(Protocol):
+    """What a text asks of tracks."""
 
-    weights_K: np.ndarray
-    bias: float
+    def logits(self, vectors_NK: Tensor) -> Tensor:
+        """The score logit of each track (N,), or its estimate, from their vectors, float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class WordQuery:
+    """Of a two-tower selector: the query and bias of every word."""
+
+    query_WK: Tensor
+    bias_W: Tensor
+
+    def logits(self, vectors_NK: Tensor) -> Tensor:
+        fits_NW = vectors_NK @ self.query_WK.T + self.bias_W
+        return product_of_experts(fits_NW, torch.ones_like(self.bias_W))
+
+
+@dataclass(frozen=True)
+class ReferenceQuery:
+    """Of the paper's module: weights of the logits with the reference texts."""
+
+    weights_K: Tensor
+
+    def logits(self, vectors_NK: Tensor) -> Tensor:
+        return vectors_NK @ self.weights_K
 
 
 def is_exact(selector: Selector) -> bool:
-    """Whether a product with a query is the selector's own logit; no reference texts are needed."""
+    """Whether a query gives the selector's own logits; no reference texts are needed then."""
     return isinstance(selector, TwoTower)
 
 
@@ -56,11 +80,10 @@ def track_vectors(
 def query_of(selector: Selector, text_WC: Tensor, references: Sequence[Tensor]) -> Query:
     """The query of a text with features text_WC; of the reference texts likewise."""
     if not isinstance(selector, TwoTower):
-        return Query(reference_weights(references, text_WC), 0.0)
-    text_1WC = text_WC[None].to(next(selector.parameters()).device)
-    everything = torch.ones(text_1WC.shape[:2], dtype=torch.bool, device=text_1WC.device)
-    query_1K, bias_1 = selector.text(text_1WC, everything)
-    return Query(query_1K[0].cpu().numpy(), float(bias_1[0]))
+        weights_K = reference_weights(references, text_WC)
+        return ReferenceQuery(torch.from_numpy(weights_K.astype(np.float32)))
+    query_1WK, bias_1W = selector.text(text_WC[None].to(next(selector.parameters()).device))
+    return WordQuery(query_1WK[0].cpu(), bias_1W[0].cpu())
 
 
 @torch.inference_mode()

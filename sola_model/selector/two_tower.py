@@ -1,9 +1,12 @@
-"""The two-tower selector: vectors of mask tracks that see no language, times a query of the text.
+"""The two-tower selector: vectors of mask tracks that see no language, and queries of words.
 
 A track's vector says what it looks like, what shape it has and how it moves
 (`sola_model.selector.streams`), and sees no other track: it is the same in any company, so it can
-be kept, and a text is searched for by one product with all vectors there are. An expression's words
-are its encoder's features and learned vectors together, pooled by attention.
+be kept, and a text is searched for by one product with all vectors there are.
+
+Every word of an expression is an expert on tracks: from the product of a track's vector and the
+word's query it gives the probability that the track fits the word. A track fits the expression when
+it fits all of its words. A word is its encoder's feature and a learned vector together.
 
 Not the paper's module: docs/training.md compares them. Axes: V videos, N mask tracks, T frames,
 E expressions, W words, D token channels, C text channels, K channels of a vector.
@@ -13,6 +16,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sola_model.masks.geometry import CHANNELS
@@ -23,8 +27,11 @@ from sola_model.selector.streams import Look, Motion, Shape, parts_of
 from sola_model.text.words import split_words
 
 WORD_DROPOUT = 0.1  # words that an expression goes without
-FEATURE_DROPOUT = 0.3
-SHARPNESS = 4.0  # of the scaled product, so that training starts with scores that differ
+LEARNED_DROPOUT = 0.2  # words of which the encoder's feature alone is heard
+FEATURE_DROPOUT = 0.3  # channels of the features
+LEARNED_SCALE = 15.0  # learned vectors start at 0 and grow so many times as fast as other weights
+INDIFFERENT = 2.0  # logit of a word that says nothing: most words fit most tracks
+SUREST = -1e-4  # log-probability, for a finite logit
 
 
 class TwoTower(Selector):
@@ -41,10 +48,11 @@ class TwoTower(Selector):
 
     def _score(self, batch: Batch) -> tuple[Tensor, Tensor]:
         tracks_VNK = self.encode_tracks(batch.tokens_VNTD, batch.frames)
-        query_EK, bias_E = self.text(batch.text_EWC, batch.words_EW)
+        query_EWK, bias_EW = self.text(batch.text_EWC)
+        words_EW = self._heard(batch.words_EW)
         tracks_ENK = tracks_VNK[batch.video_E] * batch.tracks_EN[..., None]
-        logits_EN = (tracks_ENK @ query_EK[..., None])[..., 0] + bias_E[:, None]
-        return logits_EN * batch.tracks_EN, tracks_ENK
+        fits_ENW = tracks_ENK @ query_EWK.transpose(1, 2) + bias_EW[:, None]
+        return product_of_experts(fits_ENW, words_EW[:, None]) * batch.tracks_EN, tracks_ENK
 
     def encode_tracks(self, tokens_VNTD: Tensor, frames: Sequence[int]) -> Tensor:
         """The vectors tracks_VNK of mask tracks; `frames` of each video are no padding."""
@@ -56,9 +64,16 @@ class TwoTower(Selector):
         self.look.fit(tokens_KD)
         self.shape.fit(tokens_KD)
 
+    def _heard(self, words_EW: Tensor) -> Tensor:
+        """The words that count: in training some are left out, but never all of a text."""
+        if not self.training:
+            return words_EW
+        heard_EW = words_EW & (torch.rand(words_EW.shape, device=words_EW.device) > WORD_DROPOUT)
+        return torch.where(heard_EW.any(dim=1, keepdim=True), heard_EW, words_EW)
+
 
 class TextTower(nn.Module):
-    """Queries and biases of expressions: logit = track vector * query + bias."""
+    """Queries of words: fit of a track and a word = track vector * query + bias, as a logit."""
 
     def __init__(self, config: TwoTowerConfig, object_dim: int) -> None:
         super().__init__()
@@ -68,24 +83,35 @@ class TextTower(nn.Module):
         self.project = nn.Linear(config.text_dim, width)
         self.word = nn.Embedding(config.vocabulary, width)
         nn.init.zeros_(self.word.weight)  # a word that training never saw adds nothing
-        self.weight = nn.Linear(width, 1)
         self.query = nn.Linear(width, object_dim)
         self.bias = nn.Linear(width, 1)
 
-    def forward(self, text_EWC: Tensor, words_EW: Tensor) -> tuple[Tensor, Tensor]:
-        """query_EK and bias_E of text features with their word ids (`sola_model.text.words`)."""
+    def forward(self, text_EWC: Tensor) -> tuple[Tensor, Tensor]:
+        """query_EWK and bias_EW of text features with their word ids (`sola_model.text.words`).
+
+        Raises ValueError for an id beyond the vocabulary.
+        """
         features_EWC, ids_EW = split_words(text_EWC)
         if (highest := int(ids_EW.max())) >= self.word.num_embeddings:
             raise ValueError(
                 f"The text encoder has a word of id {highest}, and selector.vocabulary is "
                 f"{self.word.num_embeddings}: set it to the size of the encoder's vocabulary."
             )
-        word_EWC = self.project(self.feature_dropout(self.norm(features_EWC))) + self.word(ids_EW)
+        learned_EWC = LEARNED_SCALE * self.word(ids_EW)
         if self.training:
-            chance_EW = torch.rand(words_EW.shape, device=words_EW.device)
-            heard_EW = words_EW & (chance_EW > WORD_DROPOUT)
-            words_EW = torch.where(heard_EW.any(dim=1, keepdim=True), heard_EW, words_EW)
-        weight_EW = self.weight(word_EWC)[..., 0].masked_fill(~words_EW, -math.inf).softmax(dim=-1)
-        pooled_EC = torch.einsum("ew,ewc->ec", weight_EW, word_EWC)
-        query_EK = self.query(pooled_EC)
-        return query_EK * (SHARPNESS / math.sqrt(query_EK.shape[1])), self.bias(pooled_EC)[:, 0]
+            kept_EW = torch.rand(ids_EW.shape, device=ids_EW.device) > LEARNED_DROPOUT
+            learned_EWC = learned_EWC * kept_EW[..., None]
+        word_EWC = learned_EWC + self.project(self.feature_dropout(self.norm(features_EWC)))
+        query_EWK = self.query(word_EWC) / math.sqrt(self.query.out_features)
+        return query_EWK, self.bias(word_EWC)[..., 0]
+
+
+def product_of_experts(fits_NW: Tensor, words_NW: Tensor) -> Tensor:
+    """The score logit (..., N) of tracks from what each word says of them, logits (..., N, W).
+
+    The probability of a track is the product of its words' probabilities; words_NW, which may
+    broadcast, is False for padding.
+    """
+    log_fits_NW = F.logsigmoid(fits_NW + INDIFFERENT)
+    log_probability_N = (log_fits_NW * words_NW).sum(dim=-1)
+    return log_probability_N - torch.log1p(-log_probability_N.clamp(max=SUREST).exp())

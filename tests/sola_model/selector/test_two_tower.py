@@ -12,6 +12,7 @@ from sola_model.selector.base import Selector
 from sola_model.selector.checkpoints import import_checkpoint, load_selector, save_selector
 from sola_model.selector.modules import new_selector
 from sola_model.selector.search import query_of, track_vectors
+from sola_model.selector.two_tower import INDIFFERENT, product_of_experts
 from sola_model.text.words import BASE, split_words, with_words
 
 TINY = TwoTowerConfig(token_dim=8 + CHANNELS, text_dim=16, vocabulary=50, width=8)
@@ -68,15 +69,14 @@ def test_an_empty_track_and_no_track_have_scores(selector: Selector) -> None:
     assert logits_EN.shape == (2, 0) and vectors_ENK.shape == (2, 0, selector.object_dim)
 
 
-def test_the_product_of_vector_and_query_is_the_logit(selector: Selector) -> None:
+def test_a_query_gives_the_logits_of_kept_vectors(selector: Selector) -> None:
     tokens_NTD, text_WC = tokens(5, 24), text(6)
     query = query_of(selector, text_WC, ())
     vectors_NK = track_vectors(selector, tokens_NTD.numpy(), ())
     with torch.no_grad():
         logits_N, _ = selector(tokens_NTD, text_WC)
-    torch.testing.assert_close(
-        torch.from_numpy(vectors_NK @ query.weights_K + query.bias), logits_N, rtol=0, atol=1e-5
-    )
+    found_N = query.logits(torch.from_numpy(vectors_NK))
+    torch.testing.assert_close(found_N, logits_N, rtol=0, atol=1e-5)
 
 
 def test_looks_do_not_reach_motion_nor_place_looks(selector: Selector) -> None:
@@ -97,6 +97,17 @@ def test_looks_do_not_reach_motion_nor_place_looks(selector: Selector) -> None:
     assert torch.equal(moved_NK[:, look], before_NK[:, look])
     assert torch.equal(moved_NK[:, shape], before_NK[:, shape])
     assert not torch.allclose(moved_NK[:, motion], before_NK[:, motion], atol=1e-3)
+
+
+def test_a_track_must_fit_every_word() -> None:
+    fits_NW = torch.tensor([[9.0, 9.0, 9.0], [9.0, 9.0, -20.0], [9.0, -20.0, -20.0]])
+    logits_N = product_of_experts(fits_NW, torch.ones(3, dtype=torch.bool))
+    assert logits_N[0] > 5 > -5 > logits_N[1] > logits_N[2]
+    unheard_N = product_of_experts(fits_NW, torch.tensor([True, True, False]))
+    assert unheard_N[0] > 5 and unheard_N[1] > 5 and unheard_N[2] < -5
+    probability = torch.sigmoid(product_of_experts(torch.tensor([[0.3, -1.0]]), torch.ones(2)))
+    expected = torch.sigmoid(torch.tensor([0.3, -1.0]) + INDIFFERENT).prod()
+    torch.testing.assert_close(probability[0], expected)
 
 
 def test_words_that_training_never_saw_add_nothing() -> None:
