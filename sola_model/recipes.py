@@ -119,7 +119,7 @@ TWO_TOWER = replace(
     selector=TwoTowerConfig(),
     loss=LossConfig(positive_weight=1.0, alignment_weight=0.0),
     training=TrainingConfig(
-        epochs=20,
+        epochs=30,
         learning_rate=2e-3,
         weight_decay=0.05,
         expressions_per_step=16,
@@ -138,7 +138,7 @@ DEMO = replace(
     sam2="demo",
     text_encoder="demo",
     extraction=Extraction(
-        grid=GridPrompts(points_per_side=10, predicted_iou=0.75, stability=0.85),
+        grid=GridPrompts(points_per_side=10, predicted_iou=0.7, stability=0.7),
         boxes=BoxPrompts(shared=True),
         max_tracks=16,
         merged=True,
