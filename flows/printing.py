@@ -13,6 +13,7 @@ from rich.table import Table
 from tasks.compare import Comparison, Difference, Pair
 from tasks.experiment_tables import experiment_tables
 from warehouse import TABLES, Key, Warehouse
+from warehouse.demo_data import SAMPLE_CLIP
 from warehouse.queries import VIEWS, load_query, named_queries
 from warehouse.sources import PROTOCOL
 
@@ -243,13 +244,18 @@ def print_demo_report(warehouse: str, run_id: str) -> None:
     by_split = zip(statistics.columns, *statistics.fetchall(), strict=True)
     _, splits, *numbers = by_split
     _print("pseudo-labels", list(splits), numbers)
-    where = f"sola query --warehouse {shlex.quote(str(warehouse))}"
+    named = shlex.quote(str(warehouse))
+    sample = shlex.quote(str(Warehouse(warehouse).work_folder() / SAMPLE_CLIP.name))
+    where = f"--warehouse {named}"
     print(
-        f"""ask the warehouse:
-  {where}    # lists its tables and named queries
-  {where} worst_expressions
-  {where} token_similarity_by_iou
-  {where} --format csv "SELECT text, jf FROM scores JOIN expressions USING (dataset, split, \
+        f"""find what a sentence means:
+  sola search "the red circle that turns back" {where}
+  sola segment {sample} "the red circle that turns back" {where} --out found.mp4
+ask the warehouse:
+  sola query {where}    # lists its tables and named queries
+  sola query {where} worst_expressions
+  sola query {where} token_similarity_by_iou
+  sola query {where} --format csv "SELECT text, jf FROM scores JOIN expressions USING (dataset, split, \
 video_id, expression_id) WHERE jf < 0.3\""""
     )
 

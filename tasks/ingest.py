@@ -79,8 +79,11 @@ def _in_unicode(video: SourceVideo | BadVideo) -> SourceVideo | BadVideo:
     JSON: no column of a table can hold them.
     """
     if isinstance(video, BadVideo):
-        errors = tuple(printable(error) for error in video.errors)
-        return replace(video, video_id=printable(video.video_id), errors=errors)
+        return replace(
+            video,
+            video_id=printable(video.video_id),
+            errors=tuple(printable(error) for error in video.errors),
+        )
     texts = [video.video_id, str(video.path), *video.frames]
     if isinstance(video.expressions, tuple):
         for expression in video.expressions:
