@@ -255,8 +255,8 @@ ask the warehouse:
   sola query {where}    # lists its tables and named queries
   sola query {where} worst_expressions
   sola query {where} token_similarity_by_iou
-  sola query {where} --format csv "SELECT text, jf FROM scores JOIN expressions USING (dataset, split, \
-video_id, expression_id) WHERE jf < 0.3\""""
+  sola query {where} --format csv "SELECT text, jf FROM scores JOIN expressions \
+USING (dataset, split, video_id, expression_id) WHERE jf < 0.3\""""
     )
 
 
