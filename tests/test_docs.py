@@ -56,7 +56,7 @@ TINY = {
     "label": MODELS,
     "train": (*MODELS, "--set", "loss.positive_weight=100"),
     "baseline": (*MODELS, "--detector", "demo"),
-    "experiment": (*MODELS, "--seeds", "1"),
+    "experiment": ("--recipe", "demo-release", "--seeds", "1"),
 }
 
 

@@ -150,7 +150,7 @@ def test_a_run_continues_from_another_with_what_is_new(warehouse, prepared):
     with pytest.raises(WarehouseError, match="nothing is new"):
         train_run.fn(str(warehouse), TRAIN, VALID, RECIPE, parent=second)
     with pytest.raises(ValueError, match="one configuration"):
-        other = override(RECIPE, ["selector.layers=1"])
+        other = override(RECIPE, ["selector.width=64"])
         train_run.fn(str(warehouse), TRAIN, VALID, other, parent=first, everything=True)
 
 
@@ -159,7 +159,7 @@ def test_data_sets_train_together(warehouse, prepared):
     both = [*TRAIN, ("mevis", "train")]
     run = find_run(Warehouse(warehouse), train_run.fn(str(warehouse), both, VALID, RECIPE))
     assert (run["dataset"], run["split"]) == ("demo+mevis", "train")
-    assert run["train_videos"] == 2 + 4
+    assert (run["train_videos"], run["tau_videos"]) == (2 + 4 - 1, 1)
     first = train_run.fn(str(warehouse), both, VALID, RECIPE, limit=1)
     assert find_run(Warehouse(warehouse), first)["train_videos"] == 2
 
