@@ -28,8 +28,8 @@ def import_run(warehouse: str, checkpoint: str, recipe: Recipe, name: str | None
         raise ValueError(f"A run cannot be named {name!r}: use letters, digits and _ . + = -.")
     if recipe.tau is None:
         raise ValueError(
-            f"recipe {recipe.name!r} has no tau, and an imported run is not trained, where it would "
-            "be chosen: give one, such as --set tau=0.5."
+            f"recipe {recipe.name!r} has no tau, and an imported run is not trained, where one "
+            "would be chosen: give it, such as --set tau=0.5."
         )
     selector = import_checkpoint(checkpoint, recipe)
     recipe = replace(recipe, selector=selector.config)

@@ -253,8 +253,8 @@ def test_a_run_answers_counterfactual_pairs(run) -> None:
 def test_an_ablation_on_mevis_is_one_command(prefect_server: str, tmp_path: Path) -> None:
     write_mevis(tmp_path / "mevis")
     common = ["--dataset", "mevis", "--root", tmp_path / "mevis", "--warehouse", tmp_path / "w",
-              "--sam2", DEMO_CHECKPOINT, "--recipe", "demo-release", "--set", QUICK[0], "--seeds", "1",
-              "--workers", "1"]  # fmt: skip
+              "--sam2", DEMO_CHECKPOINT, "--recipe", "demo-release", "--set", QUICK[0],
+              "--seeds", "1", "--workers", "1"]  # fmt: skip
     result = CliRunner().invoke(app, ["experiment", "table5b", *map(str, common)])
     assert result.exit_code == 0, result.output
     rows = ask(Warehouse(tmp_path / "w"), "FROM experiments WHERE metric = 'jf'")

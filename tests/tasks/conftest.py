@@ -43,9 +43,7 @@ def labelled_demo(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 
 
 @pytest.fixture(scope="session")
-def evaluated_demo(
-    labelled_demo: Warehouse, tmp_path_factory: pytest.TempPathFactory
-) -> Warehouse:
+def evaluated_demo(labelled_demo: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     """With a run of two towers, which has no probabilities: of three videos none is kept out."""
     return _trained(labelled_demo, tmp_path_factory.mktemp("demo") / "w", RECIPE)
 

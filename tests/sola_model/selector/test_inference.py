@@ -72,7 +72,7 @@ def test_a_video_without_tracks_has_no_masks(selector: Selector) -> None:
 
 
 def test_a_tau_that_is_not_chosen_yet_is_refused(selector: Selector) -> None:
-    with pytest.raises(ValueError, match="recipe 'demo' has no tau.*column config"):
+    with pytest.raises(ValueError, match=r"recipe 'demo' has no tau.*column config"):
         select(selector, TextEncoder("demo"), video_tracks(2), ["the red circle"], DEMO)
 
 
