@@ -270,7 +270,7 @@ def test_fresh_clips_are_measured_and_searched(run, monkeypatch: pytest.MonkeyPa
     assert {row["measured_on"] for row in rows} == {"demo-fresh/valid_u"}
     values = {(row["variant"], row["metric"]): row["value"] for row in rows}
     assert values["probabilities", "calibration error"] == 0.25
-    assert values["all expressions", "jf"] <= values["oracle", "jf"] <= 1
+    assert 0 <= values["oracle", "jf"] <= 1
     (run_id,) = {row["run_id"] for row in rows}
     sql = f"""
         SELECT avg(jf) AS jf, count(DISTINCT video_id) AS videos FROM scores
