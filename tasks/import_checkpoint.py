@@ -21,11 +21,17 @@ def import_run(warehouse: str, checkpoint: str, recipe: Recipe, name: str | None
     The run's recipe is `recipe` with the checkpoint's sizes. The run id is `name` (default: the
     recipe's) with a hash of recipe and file: importing a file again changes nothing.
 
-    Raises ValueError for a name that is no file name and as `import_checkpoint` does.
+    Raises ValueError for a name that is no file name, for a recipe whose tau is chosen in training,
+    and as `import_checkpoint` does.
     """
     name = name or recipe.name
     if not re.fullmatch(r"[\w.+=-]+", name):
         raise ValueError(f"A run cannot be named {name!r}: use letters, digits and _ . + = -.")
+    if recipe.tau is None:
+        raise ValueError(
+            f"recipe {recipe.name!r} has no tau, and an imported run is not trained, where one "
+            "would be chosen: give it, such as --set tau=0.5."
+        )
     selector = import_checkpoint(checkpoint, recipe)
     recipe = replace(recipe, selector=selector.config)
     store = Warehouse.create(warehouse)

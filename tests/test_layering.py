@@ -20,7 +20,7 @@ INSIDE = {
     "text": set(),
     "detection": set(),
     "extraction": {"masks"},
-    "selector": {"extraction", "masks", "metrics"},
+    "selector": {"extraction", "masks", "metrics", "text"},
     "training": {"selector"},
 }
 

@@ -119,5 +119,5 @@ def streams(setup: Setup) -> list[Measured]:
             ),
         },
     )
-    two_tower = "demo" if setup.dataset == "demo" else "two-tower"
+    two_tower = "demo" if setup.recipe == "demo-release" else "two-tower"
     return rows + compare_variants(replace(setup, recipe=two_tower), {"two towers": ([], None)})

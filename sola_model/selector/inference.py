@@ -45,8 +45,14 @@ def select(
     """Score the tracks of a video for each text, and merge those that score above `recipe.tau`.
 
     `recipe` is the one that the selector was trained with; tokens are rounded to float16, as the
-    warehouse keeps them. Raises ValueError for an empty text (paper, section 3.5).
+    warehouse keeps them. Raises ValueError for an empty text (paper, section 3.5), and for a recipe
+    whose tau is not chosen yet.
     """
+    if recipe.tau is None:
+        raise ValueError(
+            f"recipe {recipe.name!r} has no tau, it is chosen in training: use the recipe that the "
+            "run's column config holds (recipe_from), or set one with dataclasses.replace."
+        )
     features_NTD = track_features(tracks, recipe.token_features)
     everything_EN = np.ones((len(texts), len(features_NTD)), bool)
     scores_EN = alignment_scores(selector, encoder, features_NTD, texts, everything_EN)

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.experiment import EXPERIMENTS, experiment
-from flows.experiments import analysis, counterfactual, robustness, transfer
+from flows.experiments import analysis, counterfactual, fresh, robustness, transfer
 from sola_model.extraction.sam2_models import DEMO_CHECKPOINT
 from tests.layouts import write_mevis
 from warehouse import Warehouse
 from warehouse.corruptions import CORRUPTIONS
-from warehouse.demo_data import write_dataset
+from warehouse.demo_data import clip_of, write_dataset
 from warehouse.queries import load_query
 
 QUICK = ["training.epochs=1"]
@@ -32,6 +32,7 @@ def in_this_process() -> Iterator[None]:
         patch.setattr(transfer, "LONG_FRAMES", 12)
         patch.setattr(analysis, "TIMED_VIDEOS", 1)
         patch.setattr(counterfactual, "PAIRS", 1)
+        patch.setattr(fresh, "CLIPS", 2)
         yield
 
 
@@ -250,11 +251,51 @@ def test_a_run_answers_counterfactual_pairs(run) -> None:
     assert len({video for video, _, _ in predictions(run.root, known, "counterfactual")}) == 6
 
 
+def test_two_towers_are_beside_the_streams(run) -> None:
+    rows = {row["variant"]: row for row in run("streams")}
+    configs = {row["run_id"]: json.loads(row["config"])["selector"]
+               for row in ask(Warehouse(run.root), "FROM runs")}  # fmt: skip
+    one, separate, alone, towers = (configs[row["run_id"]] for row in rows.values())
+    assert list(rows)[-1] == "two towers" and "width" in towers
+    assert [each["separate_streams"] for each in (one, separate, alone)] == [False, True, True]
+    assert [each["object_attention"] for each in (one, separate, alone)] == [True, True, False]
+
+
+def test_fresh_clips_are_measured_and_searched(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [str(run.root), ["fresh"], "demo", str(run.root.parent / "data")]
+    why = experiment(*given, changes=QUICK, seeds=1, workers=1)["fresh"]
+    assert "no probabilities" in why and "training.kept_out" in why  # of three videos none is
+    monkeypatch.setattr(fresh, "calibrated_error", lambda *_: 0.25)
+    rows = run("fresh")
+    assert {row["measured_on"] for row in rows} == {"demo-fresh/valid_u"}
+    values = {(row["variant"], row["metric"]): row["value"] for row in rows}
+    assert values["probabilities", "calibration error"] == 0.25
+    assert 0 <= values["oracle", "jf"] <= 1
+    (run_id,) = {row["run_id"] for row in rows}
+    sql = f"""
+        SELECT avg(jf) AS jf, count(DISTINCT video_id) AS videos FROM scores
+        WHERE run_id = '{run_id}' AND dataset = 'demo-fresh'
+    """
+    (scores,) = ask(Warehouse(run.root), sql)
+    assert scores == {"jf": pytest.approx(values["all expressions", "jf"]), "videos": 2}
+
+    shape = clip_of("valid_u", 0, fresh.SEED, fresh.FRAMES)[1].shapes[0]
+    direction = shape.direction if shape.motion == "moves" else None
+    there = fresh.Phrase("it is there", shape.colour, shape.kind, shape.motion, direction)
+    nowhere = fresh.Phrase("it is nowhere", "mauve", "rhombus", "moves", "left")
+    monkeypatch.setattr(fresh, "PHRASES", (there, nowhere))
+    phrase, mean = run("search")
+    assert phrase["variant"].startswith("it is there (") and mean["variant"] == "all phrases"
+    assert 0 <= phrase["value"] == mean["value"] <= 1 and phrase["run_id"] == run_id
+    searched = Warehouse(run.root).current("search", run_id=run_id)
+    assert {(key.dataset, key.split) for key in searched} == {("demo-fresh", "valid_u")}
+
+
 def test_an_ablation_on_mevis_is_one_command(prefect_server: str, tmp_path: Path) -> None:
     write_mevis(tmp_path / "mevis")
     common = ["--dataset", "mevis", "--root", tmp_path / "mevis", "--warehouse", tmp_path / "w",
-              "--sam2", DEMO_CHECKPOINT, "--recipe", "demo", "--set", QUICK[0], "--seeds", "1",
-              "--workers", "1"]  # fmt: skip
+              "--sam2", DEMO_CHECKPOINT, "--recipe", "demo-release", "--set", QUICK[0],
+              "--seeds", "1", "--workers", "1"]  # fmt: skip
     result = CliRunner().invoke(app, ["experiment", "table5b", *map(str, common)])
     assert result.exit_code == 0, result.output
     rows = ask(Warehouse(tmp_path / "w"), "FROM experiments WHERE metric = 'jf'")

@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import html
+import json
 import re
 import shutil
 from collections import Counter
@@ -10,12 +12,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from statistics import fmean
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from tests.flows.report_page_sample import MARKUP, RUN, TAG, write_sample
-from warehouse import Warehouse
+from warehouse import TABLES, Warehouse
 from warehouse.queries import load_query
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -257,3 +260,23 @@ def test_experiments_of_the_split_are_a_section(tree: Node) -> None:
     (picture,) = section.all("img")
     assert picture.attributes["src"].startswith("data:image/jpeg;base64,")
     assert not any(node.attributes.get("id") == "s2-experiments" for node in tree.walk())
+
+
+def test_the_page_says_where_tau_and_probabilities_come_from(
+    store: Warehouse, page: str, tmp_path: Path
+) -> None:
+    assert "fitted on the run's validation split" in html.unescape(" ".join(page.split()))
+    assert "kept out" not in page
+    kept = Warehouse(shutil.copytree(store.root, tmp_path / "w"))
+    (commit,) = kept.current("train").values()
+    (row,) = kept.read("runs", [commit]).to_pylist()
+    config = json.loads(row["config"]) | {"training": {"kept_out": 0.1}}
+    row |= {"tau_videos": 40, "config": json.dumps(config)}
+    runs = pa.Table.from_pylist([row], schema=TABLES["runs"])
+    metrics = TABLES["training_metrics"].empty_table()
+    kept.publish("train", commit.key, "kept", {"runs": runs, "training_metrics": metrics})
+    result = sola_report(kept, tmp_path / "report.html")
+    assert result.exit_code == 0, result.output
+    page = " ".join((tmp_path / "report.html").read_text(encoding="utf-8").split())
+    assert "0.5, chosen on 40 training videos kept out for it" in page
+    assert "fitted on training videos kept out for it" in page

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from sola_model.recipes import DEMO, PAPER, RELEASE, LossConfig, SelectorConfig, override
+from sola_model.recipes import DEMO_RELEASE, PAPER, RELEASE, LossConfig, SelectorConfig, override
 
 
 def leaves(config: dict, prefix: str = "") -> dict:
@@ -64,8 +64,8 @@ def test_override_reads_every_type(change, read, expected):
 
 
 def test_override_reads_none():
-    recipe = override(DEMO, ["selector.whitening=none"])
-    assert recipe.selector.whitening is None and recipe.name == "demo+whitening=None"
+    recipe = override(DEMO_RELEASE, ["selector.whitening=none"])
+    assert recipe.selector.whitening is None and recipe.name == "demo-release+whitening=None"
 
 
 def test_a_change_to_the_same_value_is_none():

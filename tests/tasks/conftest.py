@@ -1,11 +1,12 @@
-"""A small warehouse that went through all stages, for tests that only read it."""
+"""Small warehouses that went through all stages, for tests that only read them."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sola_model.recipes import DEMO
+from sola_model.recipes import DEMO, DEMO_RELEASE, Recipe
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
 from tasks.ingest import ingest_split
 from tasks.label import label_videos, wanted_labels
@@ -21,24 +22,51 @@ RECIPE = replace(
     tau=0.3,
 )
 WITH_TRUTH = replace(RECIPE, extraction=replace(RECIPE.extraction, ground_truth=True))
+# The paper's selector on the same tracks; its probabilities are fitted on the validation split.
+RELEASE = replace(
+    DEMO_RELEASE,
+    training=replace(DEMO_RELEASE.training, epochs=2),
+    extraction=RECIPE.extraction,
+    tau=0.3,
+)
 
 
 @pytest.fixture(scope="session")
-def evaluated_demo(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    """Splits train (with the tracks of its ground truth), valid_u and valid; one run."""
+def labelled_demo(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """Splits train (with the tracks of its ground truth), valid_u and valid; no run."""
     data = tmp_path_factory.mktemp("data")
     write_dataset(data, {"train": 3, "valid_u": 3, "valid": 1}, seed=3, frames=8)
     root = str(tmp_path_factory.mktemp("warehouse") / "w")
     for split in ("train", "valid_u", "valid"):
         add_split(root, "demo", data, split, WITH_TRUTH if split == "train" else RECIPE)
-    train_run.fn(root, [("demo", "train")], [("demo", "valid_u")], RECIPE)
-    store = Warehouse(root)
-    run = find_run(store, None)
-    evaluate_videos.fn(root, wanted_scores(store, run, "demo", "valid_u"), run)
     return Warehouse(root)
 
 
-def add_split(root: str, dataset: str, data: Path, split: str, recipe=RECIPE) -> None:
+@pytest.fixture(scope="session")
+def evaluated_demo(labelled_demo: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """With a run of two towers, which has no probabilities: of three videos none is kept out."""
+    return _trained(labelled_demo, tmp_path_factory.mktemp("demo") / "w", RECIPE)
+
+
+@pytest.fixture(scope="session")
+def evaluated_release(
+    labelled_demo: Warehouse, tmp_path_factory: pytest.TempPathFactory
+) -> Warehouse:
+    """With a run of the paper's selector, which has probabilities."""
+    return _trained(labelled_demo, tmp_path_factory.mktemp("release") / "w", RELEASE)
+
+
+def _trained(labelled: Warehouse, root: Path, recipe: Recipe) -> Warehouse:
+    """A copy of the warehouse with a run, evaluated on valid_u."""
+    shutil.copytree(labelled.root, root)
+    train_run.fn(str(root), [("demo", "train")], [("demo", "valid_u")], recipe)
+    store = Warehouse(root)
+    run = find_run(store, None)
+    evaluate_videos.fn(str(root), wanted_scores(store, run, "demo", "valid_u"), run)
+    return Warehouse(root)
+
+
+def add_split(root: str, dataset: str, data: Path, split: str, recipe: Recipe = RECIPE) -> None:
     """Ingest, tracks and labels of a split."""
     good = [o.video_id for o in ingest_split.fn(root, dataset, str(data), split)]
     store = Warehouse(root)

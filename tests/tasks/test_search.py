@@ -1,4 +1,8 @@
-"""Search by text: exact scores, estimates that are worth something, vectors that are made once."""
+"""Search by text: exact scores, estimates that are worth something, vectors that are made once.
+
+`indexed` has a run of two towers, whose products are exact; `estimated` one of the paper's
+selector, whose products are estimates, and whose results have probabilities.
+"""
 
 import json
 import re
@@ -36,9 +40,22 @@ TEXT = "a square turning back"
 
 @pytest.fixture(scope="module")
 def indexed(evaluated_demo: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    """With the search vectors of its run."""
-    root = tmp_path_factory.mktemp("indexed") / "w"
-    shutil.copytree(evaluated_demo.root, root)
+    return with_vectors(evaluated_demo, tmp_path_factory.mktemp("indexed") / "w")
+
+
+@pytest.fixture(scope="module")
+def estimated(evaluated_release: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    return with_vectors(evaluated_release, tmp_path_factory.mktemp("estimated") / "w")
+
+
+@pytest.fixture(params=["indexed", "estimated"])
+def either(request: pytest.FixtureRequest) -> Warehouse:
+    return request.getfixturevalue(request.param)
+
+
+def with_vectors(store: Warehouse, root: Path) -> Warehouse:
+    """A copy of the warehouse with the search vectors of its run."""
+    shutil.copytree(store.root, root)
     run, texts, wanted = plan(Warehouse(root))
     outcomes = embed_videos.fn(str(root), wanted, (run, texts))
     assert [outcome.status for outcome in outcomes] == ["done"] * 7, outcomes
@@ -61,57 +78,79 @@ def sola(*arguments: str | Path):
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "100"})
 
 
-def test_scores_are_those_of_evaluation(indexed: Warehouse) -> None:
+def test_scores_are_those_of_evaluation(either: Warehouse) -> None:
     sql = """
-        SELECT text, video_id, track_id, score FROM predictions
+        SELECT text, video_id, track_id, score, probability FROM predictions
         JOIN expressions USING (dataset, split, video_id, expression_id) ORDER BY text
     """
-    predictions = indexed.connect().sql(sql).fetchall()
+    predictions = either.connect().sql(sql).fetchall()
+    tolerance = 1e-5 if plan(either)[1] else 1e-3  # vectors are float16, scores are not
     for text in {predictions[0][0], predictions[-1][0]}:
-        hits = found(indexed, text, top=100, dataset="demo", split="valid_u").hits
-        scores = {(hit.video_id, hit.track_id): hit.score for hit in hits}
-        assert [hit.score for hit in hits] == sorted(scores.values(), reverse=True)
-        for _, video, track, score in (p for p in predictions if p[0] == text):
-            assert scores[video, track] == pytest.approx(score, abs=1e-5)
+        hits = found(either, text, top=100, dataset="demo", split="valid_u").hits
+        by_track = {(hit.video_id, hit.track_id): hit for hit in hits}
+        assert len(by_track) == len(hits)
+        scores = [hit.score for hit in hits]
+        assert scores == sorted(scores, reverse=True)
+        for _, video, track, score, probability in (p for p in predictions if p[0] == text):
+            hit = by_track[video, track]
+            assert hit.score == pytest.approx(score, abs=tolerance)
+            assert hit.probability == (probability and pytest.approx(probability, abs=tolerance))
 
 
-def test_every_grid_track_is_searched_and_no_other(indexed: Warehouse) -> None:
-    everything = found(indexed, top=1000)
+def test_people_see_the_probability_or_without_one_the_score(
+    indexed: Warehouse, estimated: Warehouse
+) -> None:
+    for hit in found(indexed).hits:
+        assert hit.probability is None and hit.confidence == hit.score
+    hits = found(estimated).hits
+    assert all(hit.confidence == hit.probability for hit in hits)
+    assert any(abs(hit.probability - hit.score) > 1e-3 for hit in hits)
+
+
+def test_every_grid_track_is_searched_and_no_other(either: Warehouse) -> None:
+    everything = found(either, top=1000)
     sql = "FROM prompts SELECT video_id, track_id WHERE fate = 'tracked' AND source = 'grid'"
-    grid = set(indexed.connect().sql(sql).fetchall())
+    grid = set(either.connect().sql(sql).fetchall())
     assert {(hit.video_id, hit.track_id) for hit in everything.hits} == grid
     assert (everything.tracks, everything.videos, everything.scored) == (len(grid), 7, 7)
-    masks = indexed.connect().sql("SELECT count(*) FROM tracks").fetchall()
+    masks = either.connect().sql("SELECT count(*) FROM tracks").fetchall()
     assert masks[0][0] > len(grid), "there are tracks of ground-truth masks, too"
     sql = (
         "SELECT count(*) FILTER (area > 0), count(*) FROM masks WHERE video_id = ? AND track_id = ?"
     )
     best = everything.hits[0]
-    (counts,) = indexed.connect().execute(sql, [best.video_id, best.track_id]).fetchall()
+    (counts,) = either.connect().execute(sql, [best.video_id, best.track_id]).fetchall()
     assert counts == (best.visible_frames, best.frame_count)
 
 
-def test_a_narrow_search_sees_its_part_alone(indexed: Warehouse) -> None:
-    assert {hit.split for hit in found(indexed, split="valid_u").hits} == {"valid_u"}
-    assert found(indexed, split="valid_u").videos == 3
+def test_a_narrow_search_sees_its_part_alone(either: Warehouse) -> None:
+    assert {hit.split for hit in found(either, split="valid_u").hits} == {"valid_u"}
+    assert found(either, split="valid_u").videos == 3
     with pytest.raises(WarehouseError, match=r"no mask tracks of mevis.*sola precompute"):
-        found(indexed, dataset="mevis")
+        found(either, dataset="mevis")
 
 
-def test_few_exact_videos_are_those_with_the_best_estimates(indexed: Warehouse) -> None:
-    _, texts, _ = plan(indexed)
-    few = found(indexed, texts[3], top=1, exact=2)
+def test_a_product_is_exact_whatever_is_asked_for(indexed: Warehouse) -> None:
+    assert plan(indexed)[1] == []  # no reference texts
+    one = found(indexed, top=1, exact=1)
+    assert (one.scored, one.videos) == (7, 7)
+    assert one.hits == found(indexed, top=1000).hits[:1]
+
+
+def test_few_exact_videos_are_those_with_the_best_estimates(estimated: Warehouse) -> None:
+    _, texts, _ = plan(estimated)
+    few = found(estimated, texts[3], top=1, exact=2)
     assert few.scored == 2
-    everything = found(indexed, texts[3], top=1000)
+    everything = found(estimated, texts[3], top=1000)
     best = list(dict.fromkeys(hit.video_id for hit in everything.hits))[:2]
     (top,) = few.hits
     assert top == everything.hits[0] and top.video_id in best
 
 
-def test_known_texts_are_estimated_nearly_exactly(indexed: Warehouse) -> None:
-    run, texts, _ = plan(indexed)
-    features = CachedTextEncoder("demo", indexed.work_folder() / "cache" / "text").encode(texts)
-    selector = load_selector(indexed.local_copy(run["weights"]))
+def test_known_texts_are_estimated_nearly_exactly(estimated: Warehouse) -> None:
+    run, texts, _ = plan(estimated)
+    features = CachedTextEncoder("demo", estimated.work_folder() / "cache" / "text").encode(texts)
+    selector = load_selector(estimated.local_copy(run["weights"]))
     width = json.loads(run["config"])["selector"]["token_dim"]
     tokens_NTD = np.random.default_rng(0).normal(size=(5, 8, width)).astype(np.float32)
     logits_NK = text_logits(selector, tokens_NTD, features)
@@ -120,15 +159,16 @@ def test_known_texts_are_estimated_nearly_exactly(indexed: Warehouse) -> None:
     assert np.abs(errors_N).max() < 0.3 * logits_NK.std(axis=1).max()
 
 
-def test_new_videos_add_their_vectors_alone(indexed: Warehouse, tmp_path: Path) -> None:
+def test_new_videos_add_their_vectors_alone(either: Warehouse, tmp_path: Path) -> None:
     root = tmp_path / "w"
-    shutil.copytree(indexed.root, root)
-    run, texts, wanted = plan(indexed)
-    assert unmade_vectors(indexed, wanted) == (set(), set())
+    shutil.copytree(either.root, root)
+    run, texts, wanted = plan(either)
+    assert unmade_vectors(either, wanted) == (set(), set())
     write_dataset(tmp_path / "data", {"train": 1}, seed=9, frames=8)
     (tmp_path / "data/train").rename(tmp_path / "data/more")
     meta = tmp_path / "data/more/meta_expressions.json"
-    known = f'"exp": {json.dumps(texts[0])}'  # new texts would be reference texts as well
+    # New texts would be reference texts as well, where there are any.
+    known = f'"exp": {json.dumps(texts[0] if texts else TEXT)}'
     meta.write_text(re.sub(r'"exp": "[^"]*"', known, meta.read_text()))
     add_split(str(root), "demo", tmp_path / "data", "more")
     new = Key("demo", "more", "train_0000", run["run_id"])
@@ -140,9 +180,9 @@ def test_new_videos_add_their_vectors_alone(indexed: Warehouse, tmp_path: Path) 
     assert found(Warehouse(root), split="more").videos == 1
 
 
-def test_vectors_survive_compaction_and_collection(indexed: Warehouse, tmp_path: Path) -> None:
+def test_vectors_survive_compaction_and_collection(either: Warehouse, tmp_path: Path) -> None:
     root = tmp_path / "w"
-    shutil.copytree(indexed.root, root)
+    shutil.copytree(either.root, root)
     before = found(Warehouse(root)).hits
     compact(Warehouse(root))
     collect_garbage(Warehouse(root), 0)
@@ -150,14 +190,14 @@ def test_vectors_survive_compaction_and_collection(indexed: Warehouse, tmp_path:
     assert found(Warehouse(root)).hits == before
 
 
-def test_without_expressions_all_scores_are_exact(indexed: Warehouse) -> None:
-    run = find_run(indexed, None)
-    wanted = wanted_vectors(indexed, run, [])
-    embed_videos.fn(indexed.url, wanted, (run, []))
-    hits = search(indexed, run, [], wanted, TEXT, top=5, exact=1).hits
-    _, texts, wanted = plan(indexed)
-    embed_videos.fn(indexed.url, wanted, (run, texts))
-    assert hits == found(indexed, top=5).hits
+def test_without_expressions_all_scores_are_exact(estimated: Warehouse) -> None:
+    run = find_run(estimated, None)
+    wanted = wanted_vectors(estimated, run, [])
+    embed_videos.fn(estimated.url, wanted, (run, []))
+    hits = search(estimated, run, [], wanted, TEXT, top=5, exact=1).hits
+    _, texts, wanted = plan(estimated)
+    embed_videos.fn(estimated.url, wanted, (run, texts))
+    assert hits == found(estimated, top=5).hits
 
 
 class Images(HTMLParser):
@@ -170,20 +210,30 @@ class Images(HTMLParser):
         self.sources += [value for name, value in attributes if name in ("src", "href")]
 
 
-def test_the_page_shows_each_hit_and_needs_no_network(indexed: Warehouse, tmp_path: Path) -> None:
-    result = replace(found(indexed, top=3), text="<b>a & b</b>")
-    write_page(indexed, result, tmp_path / "found.html")
+def test_the_page_shows_each_hit_and_needs_no_network(either: Warehouse, tmp_path: Path) -> None:
+    result = replace(found(either, top=3), text="<b>a & b</b>")
+    write_page(either, result, tmp_path / "found.html")
     page = (tmp_path / "found.html").read_text()
     sources = Images(page).sources
     assert len(sources) == 3 and all(s.startswith("data:image/jpeg;base64,") for s in sources)
     assert "&lt;b&gt;a &amp; b" in page and "<b>" not in page
     for hit in result.hits:
-        assert f"{hit.split}/{hit.video_id}, track {hit.track_id}" in page
+        name = f"{hit.split}/{hit.video_id}, track {hit.track_id}"
+        assert re.search(rf"<li>{100 * hit.confidence:.1f} %: \w+/{name},", page)
 
 
-def test_the_command_prepares_once_and_finds(prefect_server, evaluated_demo, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("warehouse", "shown"), [("evaluated_demo", "score"), ("evaluated_release", "probability")]
+)
+def test_the_command_prepares_once_and_finds(
+    prefect_server: str,
+    warehouse: str,
+    shown: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
     root = tmp_path / "w"
-    shutil.copytree(evaluated_demo.root, root)
+    shutil.copytree(request.getfixturevalue(warehouse).root, root)
     arguments = ["search", TEXT, "--warehouse", root, "--top", "2", "--split", "valid_u"]
     first = sola(*arguments, "--workers", "1", "--html", tmp_path / "found.html")
     assert first.exit_code == 0, first.output
@@ -193,8 +243,11 @@ def test_the_command_prepares_once_and_finds(prefect_server, evaluated_demo, tmp
     assert "search vectors" not in again.output
     hits = json.loads(again.stdout)
     assert [set(hit) for hit in hits] == [{"dataset", "split", "video_id", "track_id", "score",
-                                           "visible_frames", "frame_count"}] * 2  # fmt: skip
-    assert f"{100 * hits[0]['score']:5.1f}" in first.output
+                                           "probability", "visible_frames", "frame_count"}
+                                          ] * 2  # fmt: skip
+    table = first.stdout[first.stdout.index(f"{shown:>11}  video") :].splitlines()
+    for hit, line in zip(hits, table[1:3], strict=True):
+        assert line.split()[0] == f"{100 * hit[shown]:.1f}"
     lines = sola(*arguments, "--format", "csv").stdout.splitlines()
     assert lines[0].startswith("dataset,split,video_id") and len(lines) == 3
     status = sola("status", "--warehouse", root)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco
+from scipy.special import expit, logit
 
 from sola_model.recipes import DEMO
 from tasks.detect import detect_videos, wanted_detections
@@ -140,6 +141,28 @@ def test_overlay_masks_and_json_show_the_same_tracks(store, folder, tmp_path) ->
             shown_HW3 = pictures[t][2 : 4 * 112 : 4, 2 : 4 * 144 : 4].astype(int)
             change_HW = np.abs(shown_HW3 - frames[t]).mean(-1)
             assert change_HW[union_HW > 0].mean() > 10
+
+
+def test_people_see_probabilities_where_the_run_has_them(store, folder, tmp_path) -> None:
+    """As they are fitted: sigmoid of the logit over the temperature, plus the bias."""
+    _, _, plain = segment(store, folder, TEXTS, Outputs(tracks=tmp_path / "plain.json"))
+    calibrated = Warehouse(shutil.copytree(store.root, tmp_path / "w"))
+    publish_untrained(calibrated, RECIPE, "calibrated", temperature=2.0, bias=-1.0)
+    _, extracted, found = segment(calibrated, folder, TEXTS, Outputs(tracks=tmp_path / "v.json"))
+    assert extracted == 0
+    for name in ("plain", "v"):
+        (clip,) = json.loads((tmp_path / f"{name}.json").read_text())["clips"]
+        for e, expression in enumerate(clip["expressions"]):
+            scores, probabilities = (
+                [each[column] for each in expression["tracks"]]
+                for column in ("score", "probability")
+            )
+            if name == "plain":
+                assert set(probabilities) == {None} and plain[e].best == max(scores)
+            else:
+                expected = expit(logit(np.array(scores)) / 2 - 1)
+                np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+                assert found[e].best == max(probabilities) != max(scores)
 
 
 def test_a_new_sentence_is_only_scored_and_an_old_one_not_even_that(store, folder) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sola_model.metrics.jf import j_and_f, track_overlaps
-from sola_model.recipes import DEMO
+from sola_model.recipes import DEMO, DEMO_RELEASE, override
 from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.selection import merge
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
@@ -23,6 +23,7 @@ from tasks.training_set import training_set
 from warehouse import Key, Warehouse, WarehouseError
 from warehouse.demo_data import write_dataset
 
+TRAINING = replace(DEMO_RELEASE.training, epochs=2)
 RECIPE = replace(
     DEMO,
     training=replace(DEMO.training, epochs=2),
@@ -233,12 +234,14 @@ def test_training_continues_where_it_was_killed(finished, data, tmp_path):
 def test_an_imported_checkpoint_scores_as_the_run_it_came_from(finished, tmp_path):
     root = tmp_path / "w"
     shutil.copytree(finished.root, root)
-    store = Warehouse(root)
-    trained = find_run(store, None)
+    store, recipe = Warehouse(root), replace(DEMO_RELEASE, training=TRAINING)
+    run_id = train_run.fn(str(root), [("demo", "train")], [("demo", "valid_u")], recipe)
+    trained = find_run(store, run_id)
+    evaluate_videos.fn(str(root), wanted_scores(store, trained, "demo", "valid_u"), trained)
     weights = load_selector(root / trained["weights"]).state_dict()
     torch.save({"model": {f"module.{n}": v for n, v in weights.items()}}, tmp_path / "c.pth")
-    run_id = import_run(str(root), str(tmp_path / "c.pth"), RECIPE, "released")
-    assert import_run(str(root), str(tmp_path / "c.pth"), RECIPE, "released") == run_id
+    run_id = import_run(str(root), str(tmp_path / "c.pth"), recipe, "released")
+    assert import_run(str(root), str(tmp_path / "c.pth"), recipe, "released") == run_id
     run = find_run(store, run_id)
     evaluate_videos.fn(str(root), wanted_scores(store, run, "demo", "valid_u"), run)
     commits = store.current("evaluate", split="valid_u").items()
@@ -248,7 +251,10 @@ def test_an_imported_checkpoint_scores_as_the_run_it_came_from(finished, tmp_pat
     )
     assert len(ours) and ours == theirs
     with pytest.raises(ValueError, match="cannot be named"):
-        import_run(str(root), str(tmp_path / "c.pth"), RECIPE, "a/b")
+        import_run(str(root), str(tmp_path / "c.pth"), recipe, "a/b")
+    unchosen = override(recipe, ["training.kept_out=0.1", "tau=none"])
+    with pytest.raises(ValueError, match=r"an imported run is not trained.*--set tau=0\.5"):
+        import_run(str(root), str(tmp_path / "c.pth"), unchosen)
 
 
 def test_training_without_background_has_only_tracks_that_are_meant(finished, tmp_path):

@@ -1,5 +1,6 @@
 """Training on a warehouse: what it reads, what it refuses, what it leaves behind."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from sola_model.metrics.jf import track_overlaps
-from sola_model.recipes import DEMO, override
+from sola_model.recipes import DEMO, DEMO_RELEASE, override
+from sola_model.selector.selection import THRESHOLDS
+from tasks import train
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
 from tasks.ingest import ingest_split
 from tasks.judge import SelectionJudge
@@ -16,13 +19,19 @@ from tasks.precompute import extract_videos, wanted_tracks
 from tasks.tables import read_mask_tracks, read_objects, read_track_features
 from tasks.train import run_metrics, run_recipe, train_run
 from tasks.training_set import training_set
-from warehouse import TABLES, Warehouse, WarehouseError
+from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.demo_data import write_dataset
 
 RECIPE = replace(
     DEMO,
     training=replace(DEMO.training, epochs=2),
     extraction=replace(DEMO.extraction, max_tracks=4, ground_truth=True),
+)
+# The paper's selector on the same tracks, at the learning rate that it has.
+RELEASE = replace(
+    DEMO_RELEASE,
+    training=replace(DEMO_RELEASE.training, epochs=2),
+    extraction=RECIPE.extraction,
 )
 TRAIN, VALID = [("demo", "train")], [("demo", "valid_u")]
 
@@ -111,8 +120,9 @@ def test_tracks_of_ground_truth_and_background_are_left_out_where_they_must_be(w
         assert positive.tracks[v] == np.flatnonzero(every.videos[v].labels_EN.any(dim=0)).tolist()
 
 
-def test_validation_jf_is_what_evaluation_finds(warehouse):
-    run_id = train_run.fn(str(warehouse), TRAIN, VALID, RECIPE)
+@pytest.mark.parametrize("recipe", [RECIPE, RELEASE], ids=lambda recipe: recipe.name)
+def test_validation_jf_is_what_evaluation_finds(warehouse, recipe):
+    run_id = train_run.fn(str(warehouse), TRAIN, VALID, recipe)
     store = Warehouse(warehouse)
     run = find_run(store, run_id)
     evaluate_videos.fn(str(warehouse), wanted_scores(store, run, "demo", "valid_u"), run)
@@ -124,15 +134,24 @@ def test_validation_jf_is_what_evaluation_finds(warehouse):
     assert run["weights"] == f"selectors/{run_id}/last"
     assert (warehouse / "selectors" / run_id / "best" / "selector.safetensors").is_file()
     assert (run["parent"], run["seed"], run["epochs"]) == (None, 0, 2)
-    # Of the split that a calibration was fitted on the mean probability is the positive rate.
-    rates = """
-        SELECT avg(probability), avg(label::INTEGER)
-        FROM predictions
-        JOIN pseudo_labels USING (dataset, split, video_id, expression_id, track_id)
-    """
-    ((probability, positive),) = Warehouse(warehouse).connect().sql(rates).fetchall()
+    assert run_recipe(str(warehouse), run_id) == recipe
+
+
+RATES = """
+    SELECT avg(probability), avg(label::INTEGER)
+    FROM predictions
+    JOIN pseudo_labels USING (dataset, split, video_id, expression_id, track_id)
+"""
+
+
+def test_where_probabilities_are_fitted_their_mean_is_the_positive_rate(warehouse):
+    """That is the validation split, where the recipe keeps no training videos out."""
+    run = find_run(Warehouse(warehouse), train_run.fn(str(warehouse), TRAIN, VALID, RELEASE))
+    store = Warehouse(warehouse)
+    evaluate_videos.fn(str(warehouse), wanted_scores(store, run, "demo", "valid_u"), run)
+    ((probability, positive),) = Warehouse(warehouse).connect().sql(RATES).fetchall()
     assert probability == pytest.approx(positive, abs=0.01) and 0 < positive < 1
-    assert run_recipe(str(warehouse), run_id) == RECIPE
+    assert run["tau_videos"] is None
 
 
 def test_the_judge_scores_a_selection_by_the_expression_s_objects(warehouse):
@@ -168,18 +187,92 @@ def test_a_run_continues_from_another_with_what_is_new(warehouse, prepared):
     with pytest.raises(WarehouseError, match="nothing is new"):
         train_run.fn(str(warehouse), TRAIN, VALID, RECIPE, parent=second)
     with pytest.raises(ValueError, match="one configuration"):
-        other = override(RECIPE, ["selector.layers=1"])
+        other = override(RECIPE, ["selector.width=64"])
         train_run.fn(str(warehouse), TRAIN, VALID, other, parent=first, everything=True)
 
 
-def test_data_sets_train_together(warehouse, prepared):
-    prepare(warehouse, prepared[1] / "more", "train", dataset="mevis")
-    both = [*TRAIN, ("mevis", "train")]
-    run = find_run(Warehouse(warehouse), train_run.fn(str(warehouse), both, VALID, RECIPE))
+@pytest.fixture(scope="module")
+def six(prepared, tmp_path_factory):
+    """A warehouse with six training videos of two data sets: one of them is kept out."""
+    root = shutil.copytree(prepared[0], tmp_path_factory.mktemp("six") / "w")
+    prepare(root, prepared[1] / "more", "train", dataset="mevis")
+    return root
+
+
+BOTH = [*TRAIN, ("mevis", "train")]
+
+
+def test_data_sets_train_together(six, tmp_path):
+    root = shutil.copytree(six, tmp_path / "w")
+    run = find_run(Warehouse(root), train_run.fn(str(root), BOTH, VALID, RECIPE))
     assert (run["dataset"], run["split"]) == ("demo+mevis", "train")
-    assert run["train_videos"] == 2 + 4
-    first = train_run.fn(str(warehouse), both, VALID, RECIPE, limit=1)
-    assert find_run(Warehouse(warehouse), first)["train_videos"] == 2
+    assert (run["train_videos"], run["tau_videos"]) == (2 + 4 - 1, 1)
+    first = train_run.fn(str(root), BOTH, VALID, RECIPE, limit=1)
+    assert find_run(Warehouse(root), first)["train_videos"] == 2
+
+
+def fitted(root, recipe, monkeypatch, **arguments):
+    """The row of a run, and for each step of its training the videos that it was given."""
+    given = {}
+
+    def watch(step, place):
+        original = getattr(train, step)
+
+        def watched(*positional, **named):
+            given[step] = {video.video_id for video in positional[place]}
+            return original(*positional, **named)
+
+        patch.setattr(train, step, watched)
+
+    with monkeypatch.context() as patch:
+        watch("train_selector", 0)
+        watch("choose_tau", 1)
+        watch("calibrate", 1)
+        run_id = train_run.fn(str(root), BOTH, VALID, recipe, **arguments)
+    return find_run(Warehouse(root), run_id), given
+
+
+def test_tau_and_probabilities_come_from_videos_that_are_not_trained_on(six, tmp_path, monkeypatch):
+    root = shutil.copytree(six, tmp_path / "w")
+    recipe = override(RECIPE, ["training.kept_out=0.34"])
+    run, given = fitted(root, recipe, monkeypatch)
+    assert (run["train_videos"], run["tau_videos"]) == (4, 2)
+    assert len(given["train_selector"]) == 4 and len(given["choose_tau"]) == 2
+    assert given["calibrate"] == given["choose_tau"]
+    assert not given["train_selector"] & given["choose_tau"]
+    assert json.loads(run["config"])["tau"] in THRESHOLDS
+    assert run_recipe(str(root), run["run_id"]) == recipe, "what trains again chooses again"
+    again = override(recipe, ["training.seed=1"])
+    assert fitted(root, again, monkeypatch)[1]["choose_tau"] == given["choose_tau"]
+
+
+def test_a_tau_that_is_given_is_not_chosen(six, tmp_path, monkeypatch):
+    root = shutil.copytree(six, tmp_path / "w")
+    run, given = fitted(root, override(RECIPE, ["tau=0.4"]), monkeypatch)
+    assert json.loads(run["config"])["tau"] == 0.4 and run["tau_videos"] is None
+    assert run_recipe(str(root), run["run_id"]).tau == 0.4
+    assert "choose_tau" not in given
+    assert len(given["calibrate"]) == 1 and not given["calibrate"] & given["train_selector"]
+
+
+def test_of_fewer_than_five_videos_none_is_kept_out(six, tmp_path, monkeypatch):
+    root = shutil.copytree(six, tmp_path / "w")
+    run, given = fitted(root, RECIPE, monkeypatch, limit=2)
+    assert (run["train_videos"], run["tau_videos"]) == (4, 0)
+    assert not given["calibrate"] and run["temperature"] is None
+    assert json.loads(run["config"])["tau"] == 0.5
+
+
+def test_which_videos_are_kept_out_is_by_their_names_alone():
+    keys = [Key("demo", "train", f"train_{n:04d}") for n in range(40)]
+    kept = train._kept_out(keys, 0.1)
+    assert len(kept) == 4 and kept.keys() <= set(keys)
+    assert train._kept_out(keys[::-1], 0.1).keys() == kept.keys()
+    assert kept.keys() != set(keys[:4]), "not the first of them"
+    fewer = [key for key in keys if key not in kept][:9] + list(kept)[:1]
+    assert list(train._kept_out(fewer, 0.1)) == list(kept)[:1]
+    assert len(train._kept_out(keys[:5], 0.1)) == 1
+    assert not train._kept_out(keys[:4], 0.1) and not train._kept_out(keys, 0.0)
 
 
 def test_labels_of_other_tracks_are_refused(warehouse):

@@ -1,39 +1,27 @@
 """A run on data sets that it was not trained on, from their files to the printed summary."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from flows.printing import print_evaluation
 from sola_model.recipes import DEMO
-from sola_model.selector.checkpoints import save_selector
-from sola_model.selector.network import TrackSelector
 from tasks.evaluate import evaluate_videos, find_run, wanted_scores
 from tasks.ingest import ingest_split
 from tasks.precompute import extract_videos, wanted_tracks
 from tests.layouts import write_mevis_v2, write_ref_davis17
-from warehouse import TABLES, Key, Warehouse
+from tests.untrained import publish_untrained
+from warehouse import Warehouse
 
-RECIPE = replace(DEMO, extraction=replace(DEMO.extraction, max_tracks=4))
+RECIPE = replace(DEMO, tau=0.5, extraction=replace(DEMO.extraction, max_tracks=4))
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     """A warehouse with a selector that never was trained, but says it was, on "demo"."""
     store = Warehouse.create(tmp_path_factory.mktemp("w"))
-    save_selector(TrackSelector(RECIPE.selector), store.root / "selectors" / "run")
-    run = {field.name: None if field.nullable else 0 for field in TABLES["runs"]} | {
-        "run_id": "run", "parent": None, "dataset": "demo", "split": "train", "recipe": "demo",
-        "config": json.dumps(asdict(RECIPE)), "weights": "selectors/run", "videos": [],
-    }  # fmt: skip
-    tables = {
-        "runs": pa.Table.from_pylist([run], schema=TABLES["runs"]),
-        "training_metrics": TABLES["training_metrics"].empty_table(),
-    }
-    store.publish("train", Key(run_id="run"), "f", tables)
+    publish_untrained(store, RECIPE)
     return store
 
 

@@ -3,11 +3,14 @@
 import hashlib
 import json
 import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from warehouse.demo_data import describe, random_scene, render_frames, write_dataset
+from warehouse import read_video
+from warehouse.demo_data import SAMPLE_CLIP, describe, random_scene, render_frames, write_dataset
 from warehouse.demo_data.counterfactual import CHANCE, SPLIT, find_pairs, write_pairs
 from warehouse.demo_data.language import Description, Meaning
 from warehouse.demo_data.paraphrases import (
@@ -229,3 +232,13 @@ def test_pairs_are_recognised_on_disk(tmp_path):
     before = digest(tmp_path)
     write_pairs(tmp_path, 1, frames=8)
     assert digest(tmp_path) == before
+
+
+def test_the_sample_clip_is_in_the_package_and_reads():
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    data = project["tool"]["setuptools"]["package-data"]["warehouse"]
+    assert SAMPLE_CLIP.relative_to(root / "warehouse").as_posix() in data
+    frames = list(read_video(SAMPLE_CLIP))
+    assert len(frames) == 24 and {frame.shape for frame in frames} == {(360, 640, 3)}
+    assert np.abs(frames[0].astype(int) - frames[-1]).max() > 100, "something moves"

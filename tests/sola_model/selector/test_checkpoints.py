@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import sola_model
-from sola_model.recipes import DEMO, PAPER, RELEASE, SelectorConfig
+from sola_model.recipes import DEMO, DEMO_RELEASE, PAPER, RELEASE, SelectorConfig
 from sola_model.selector.checkpoints import import_checkpoint, load_selector, save_selector
 from sola_model.selector.network import TrackSelector
 
@@ -129,8 +129,9 @@ def test_foreign_and_damaged_checkpoints_are_named(tmp_path, spoil, message):
 
 def test_checkpoint_of_another_recipe_is_refused(tmp_path):
     torch.save(released(), tmp_path / "c.pth")
-    with pytest.raises(ValueError, match=r"recipe 'demo': 2 missing \(token_mean.*recipe it was"):
-        import_checkpoint(tmp_path / "c.pth", DEMO)
+    message = r"recipe 'demo-release': 2 missing \(token_mean.*recipe it was"
+    with pytest.raises(ValueError, match=message):
+        import_checkpoint(tmp_path / "c.pth", DEMO_RELEASE)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a checkpoint", b"PK\x03\x04 cut off"])

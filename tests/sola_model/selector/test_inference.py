@@ -11,13 +11,15 @@ import sola_model
 from sola_model.extraction.chains import MaskTrack
 from sola_model.extraction.tracks import VideoTracks
 from sola_model.masks.geometry import CHANNELS
-from sola_model.recipes import DEMO, SelectorConfig
+from sola_model.recipes import DEMO, DEMO_RELEASE
+from sola_model.selector.base import Selector
 from sola_model.selector.inference import select, track_features
-from sola_model.selector.network import TrackSelector
+from sola_model.selector.modules import new_selector
 from sola_model.text.encoder import TextEncoder
 
 RNG = np.random.default_rng(0)
 SIZE, FRAMES = (20, 30), 6
+FIXED = replace(DEMO, tau=0.5)
 
 
 def video_tracks(count: int) -> VideoTracks:
@@ -33,19 +35,19 @@ def video_tracks(count: int) -> VideoTracks:
     return VideoTracks(size=SIZE, prompts=[], tracks=tracks)
 
 
-@pytest.fixture(scope="module")
-def selector() -> TrackSelector:
+@pytest.fixture(params=[DEMO, DEMO_RELEASE], ids=lambda recipe: recipe.name)
+def selector(request: pytest.FixtureRequest) -> Selector:
     torch.manual_seed(0)
-    return TrackSelector(SelectorConfig(token_dim=64 + CHANNELS, text_dim=128)).eval()
+    return new_selector(request.param.selector).eval()
 
 
-def test_what_scores_above_tau_is_merged(selector: TrackSelector) -> None:
+def test_what_scores_above_tau_is_merged(selector: Selector) -> None:
     tracks, encoder = video_tracks(4), TextEncoder("demo")
-    scores_EN, _ = select(selector, encoder, tracks, ["the red circle", "a bar"], DEMO)
+    scores_EN, _ = select(selector, encoder, tracks, ["the red circle", "a bar"], FIXED)
     assert scores_EN.shape == (2, 4)
     ordered = np.sort(scores_EN[0])
     tau = float(ordered[1:3].mean())
-    recipe = replace(DEMO, tau=tau)
+    recipe = replace(FIXED, tau=tau)
     _, masks_ET = select(selector, encoder, tracks, ["the red circle", "a bar"], recipe)
     chosen = np.flatnonzero(scores_EN[0] > tau)
     assert len(chosen) == 2
@@ -64,9 +66,14 @@ def test_tokens_are_those_of_the_warehouse_with_geometry_if_asked_for() -> None:
     np.testing.assert_array_equal(both_NTD[..., :64], pointers_NTD)
 
 
-def test_a_video_without_tracks_has_no_masks(selector: TrackSelector) -> None:
-    found = select(selector, TextEncoder("demo"), video_tracks(0), ["the red circle"], DEMO)
+def test_a_video_without_tracks_has_no_masks(selector: Selector) -> None:
+    found = select(selector, TextEncoder("demo"), video_tracks(0), ["the red circle"], FIXED)
     assert found.scores_EN.shape == (1, 0) and found.masks_ET == [[]]
+
+
+def test_a_tau_that_is_not_chosen_yet_is_refused(selector: Selector) -> None:
+    with pytest.raises(ValueError, match=r"recipe 'demo' has no tau.*column config"):
+        select(selector, TextEncoder("demo"), video_tracks(2), ["the red circle"], DEMO)
 
 
 def test_names_for_notebooks() -> None:

@@ -17,6 +17,7 @@ from transformers import (
 
 from sola_model.text.cache import CachedTextEncoder
 from sola_model.text.encoder import TextEncoder, text_encoder_dim, text_encoder_identity
+from sola_model.text.words import split_words
 
 MAX_TOKENS = 24
 
@@ -167,6 +168,21 @@ def test_cache_keeps_encoders_apart(roberta, tmp_path):
     cached = CachedTextEncoder(str(roberta), tmp_path / "cache").encode(["the dog"])[0]
     changed = CachedTextEncoder(str(other), tmp_path / "cache").encode(["the dog"])[0]
     assert not torch.allclose(cached, changed)
+
+
+def test_cache_keeps_features_with_and_without_words_side_by_side(roberta, tmp_path, no_encoder):
+    texts, encoder = ["the dog", "the dog that runs left"], TextEncoder(str(roberta))
+    cached = CachedTextEncoder(str(roberta), tmp_path)
+    plain, worded = cached.encode(texts), cached.encode(texts, words=True)
+    no_encoder()
+    again = CachedTextEncoder(str(roberta), tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(roberta)
+    for text, plain_WC, worded_WC in zip(texts, plain, worded, strict=True):
+        features_WC, ids_W = split_words(worded_WC)
+        assert plain_WC.shape[1] == encoder.dim and torch.equal(features_WC, plain_WC)
+        assert ids_W.tolist() == tokenizer(text)["input_ids"]
+        assert torch.equal(again.encode([text])[0], plain_WC)
+        assert torch.equal(again.encode([text], words=True)[0], worded_WC)
 
 
 def test_text_that_is_refused_leaves_the_cache_as_it_was(roberta, tmp_path):

@@ -1,0 +1,76 @@
+"""A run of the time before there were two towers and videos kept out is used as it was.
+
+Its files lack what came later: columns of `runs`, settings of its recipe and of its weights.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.report_page.page import write_report
+from tasks.search import embed_videos, reference_texts, search, unmade_vectors, wanted_vectors
+from tasks.train import run_recipe
+from tests.tasks.conftest import RELEASE
+from tests.tasks.test_label_export import quiet
+from warehouse import Warehouse
+
+
+@pytest.fixture
+def old(evaluated_release: Warehouse, tmp_path: Path) -> Warehouse:
+    """The warehouse with its run as it would have been written then."""
+    root = shutil.copytree(evaluated_release.root, tmp_path / "w")
+    (commit,) = Warehouse(root).current("train").values()
+    runs = root / commit.files["runs"].path
+    table = pq.read_table(runs).drop_columns("tau_videos")
+    (row,) = table.to_pylist()
+    config = json.loads(row["config"])
+    del config["selector"]["separate_streams"], config["training"]["kept_out"]
+    config_column = pa.array([json.dumps(config)], table.schema.field("config").type)
+    place = table.column_names.index("config")
+    pq.write_table(table.set_column(place, "config", config_column), runs)
+    weights = root / row["weights"] / "selector.json"
+    settings = json.loads(weights.read_text())
+    del settings["separate_streams"]
+    weights.write_text(json.dumps(settings))
+    return Warehouse(root)
+
+
+def test_its_recipe_is_complete_and_its_scores_are_up_to_date(old: Warehouse) -> None:
+    run = find_run(old, None)
+    assert run["tau_videos"] is None and run["temperature"] is not None
+    assert old.connect().sql("SELECT tau_videos FROM runs").fetchall() == [(None,)]
+    assert run_recipe(old.url, run["run_id"]) == RELEASE
+    assert old.missing("evaluate", wanted_scores(old, run, "demo", "valid_u")) == []
+
+
+def test_it_scores_and_finds_what_it_did(evaluated_release: Warehouse, old: Warehouse) -> None:
+    run = find_run(old, None)
+    wanted = dict.fromkeys(wanted_scores(old, run, "demo", "valid_u"), "again")
+    assert {o.status for o in evaluate_videos.fn(old.url, wanted, run)} == {"done"}
+    for table in ("predictions", "scores", "threshold_scores"):
+        sql = f"SELECT * FROM {table} ORDER BY ALL"
+        before, now = (store.connect().sql(sql).fetchall() for store in (evaluated_release, old))
+        assert now == before
+    texts = reference_texts(old, run)
+    vectors = wanted_vectors(old, run, texts, split="valid_u")
+    embed_videos.fn(old.url, vectors, (run, texts))
+    assert unmade_vectors(old, vectors) == (set(), set())
+    sql = "FROM predictions JOIN expressions USING (dataset, split, video_id, expression_id)"
+    rows = old.connect().sql(f"SELECT text, video_id, track_id, score {sql}").fetchall()
+    text = min(rows)[0]
+    scores = {(video, track): score for of, video, track, score in rows if of == text}
+    hits = search(old, run, texts, vectors, text, top=100, exact=50).hits
+    found = {(hit.video_id, hit.track_id): hit.score for hit in hits}
+    assert {place: found[place] for place in scores} == pytest.approx(scores, abs=1e-5)
+
+
+def test_its_report_says_where_its_probabilities_come_from(old: Warehouse, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    write_report(old.url, None, "demo", ["valid_u"], out, 1.0, 1, quiet)
+    page = out.read_text()
+    assert "the run's validation split" in page and "kept out" not in page
