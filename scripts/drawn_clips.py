@@ -16,11 +16,11 @@ from warehouse.demo_data.scene import COLOURS, KINDS
 ASPECTS = (16 / 9, 16 / 9, 4 / 3, 1.0, 3 / 4, 9 / 16)  # width / height
 APART = 60.0  # least distance of a shape's colour from the background and from other shapes
 BACKGROUNDS = {  # and how often each is drawn
-    "dark": 0.2,
-    "light": 0.25,
+    "dark": 0.1,
+    "light": 0.15,
     "plain": 0.1,
-    "gradient": 0.2,
-    "noise": 0.2,
+    "gradient": 0.35,
+    "noise": 0.25,
     "clutter": 0.05,
 }
 UNNAMED = -1  # in place of the index of a colour or kind that has no name
@@ -70,7 +70,7 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
         angle = rng.uniform(0, 2 * np.pi)
         y, x = np.mgrid[0:size, 0:size] / size - 0.5
         along_HW = np.cos(angle) * x + np.sin(angle) * y
-        ground_HW3 += along_HW[..., None] * rng.uniform(-200, 200, 3)
+        ground_HW3 += along_HW[..., None] * rng.uniform(-280, 280, 3)
     elif kind == "noise":
         cells = int(rng.choice([size, size // 2, size // 4]))
         noise_HW3 = rng.normal(0, rng.uniform(3, 25), (cells, cells, 3))
@@ -127,7 +127,7 @@ def _motion(
     rng: np.random.Generator, frames: int, extent_2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centre (T, 2), angle (T,) and radius (T,): straight ways that may turn back or leave."""
-    radius = rng.uniform(0.09, 0.24)
+    radius = rng.uniform(0.09, 0.22)
     time_T = np.arange(frames) - rng.integers(frames)
     if rng.random() < 0.2:
         time_T = np.abs(time_T)

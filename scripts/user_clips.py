@@ -28,7 +28,7 @@ COLOURS = (
     (250, 250, 250),
     (10, 10, 10),
 )
-APART = 70  # least difference of a shape's colour from the background, in one channel
+APART = 70  # least difference of a shape's colour from any part of the background, in one channel
 FOUND = 0.8  # mean IoU from which a track counts as the shape's
 
 
@@ -36,8 +36,8 @@ def user_clip(background: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """frames_THW3 (uint8) and masks_NTHW (bool, what can be seen) of two or three shapes."""
     rng = np.random.default_rng([4711, seed, BACKGROUNDS.index(background)])
     ground_HW3 = _ground(rng, background)
-    tone_3 = ground_HW3.mean(axis=(0, 1))
-    usable = [colour for colour in COLOURS if np.abs(np.array(colour) - tone_3).max() > APART]
+    tones_K3 = ground_HW3[::40, ::40].reshape(-1, 3)
+    usable = [c for c in COLOURS if np.abs(tones_K3 - c).max(axis=1).min() > APART]
     count = int(rng.integers(2, 4))
     colours = [usable[i] for i in rng.permutation(len(usable))[:count]]
     columns = rng.permutation(count)
