@@ -308,6 +308,9 @@ def test_weights_that_are_about_to_be_published_are_kept(
     assert (folder / "selector.safetensors").read_text() == "finished"
     assert warehouse.missing("train", {RUN: "a"}) == []
     assert collect_garbage(warehouse, 0).files == []
+    before = paths(warehouse)
+    assert warehouse.put_folder("selectors/run", tmp_path / "finished") == checksums
+    assert paths(warehouse) == before
 
 
 def test_weights_that_vanish_are_not_published(warehouse: Warehouse, tmp_path: Path) -> None:
