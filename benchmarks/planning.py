@@ -73,7 +73,7 @@ def generate(folder: str, keys: list[Key], packed: bool) -> None:
             created_at="2026-01-01T00:00:00.000000+00:00",
             files={table: data_file(path, first, total) for table, path in paths.items()},
         )
-        name = record_name(commit, 0, os.urandom(8).hex())
+        name = record_name(commit, 0)
         for path in paths.values() if first == 0 else ():
             touch(store.root / path)
         if packed:

@@ -33,12 +33,13 @@ def is_record(path: str) -> bool:
     if path.split("/")[1] not in STAGES:
         return False
     match = RECORD.fullmatch(path)
-    return is_pack(path) or (match is not None and parse_record(match[1], path) is not None)
+    own = match is not None and parse_record(match[1], path) is not None
+    return own or PACK.fullmatch(path) is not None
 
 
 def is_pack(path: str) -> bool:
-    """Whether a file among the commits holds many records."""
-    return PACK.fullmatch(path) is not None
+    """Whether a file among the commits holds many records, whatever version named it."""
+    return path.endswith(".parquet") and path.split("/")[-2] == "packs"
 
 
 def is_weights(path: str) -> bool:

@@ -196,21 +196,26 @@ class Warehouse:
     def put_folder(self, path: str, folder: Path) -> dict[str, str]:
         """Store the files of a local folder for `publish`, at selectors/<run_id> or below it.
 
-        Gives the path in the warehouse and the sha256 of each. Where a file is already, they go
-        into a folder of their own, selectors/<run_id>/<uuid>: garbage collection may be about to
-        remove what is there. `local_copy` finds them by `path`.
+        Gives the path in the warehouse and the sha256 of each. Nothing is written when the run has
+        them. Where other files are, they go into a folder of their own, selectors/<run_id>/<uuid>:
+        garbage collection may be about to remove what is there. `local_copy` finds them by `path`.
         """
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         names = [f"{path}/{file.relative_to(folder).as_posix()}" for file in files]
-        if self.storage.existing(names):
+        contents = [file.read_bytes() for file in files]
+        checksums = [hashlib.sha256(content).hexdigest() for content in contents]
+        published = self._weights(path)
+        there = self.storage.existing([*names, *published])
+        if there >= set(published) and dict(zip(names, checksums, strict=True)) == {
+            put_at(name): checksum for name, checksum in published.items()
+        }:
+            return published
+        if there:
             unique = uuid.uuid4().hex
             names = ["/".join([*n.split("/")[:2], unique, *n.split("/")[2:]]) for n in names]
-        checksums = {}
-        for name, file in zip(names, files, strict=True):
-            content = file.read_bytes()
+        for name, content in zip(names, contents, strict=True):
             self.storage.write(name, content)
-            checksums[name] = hashlib.sha256(content).hexdigest()
-        return checksums
+        return dict(zip(names, checksums, strict=True))
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -318,9 +323,7 @@ class Warehouse:
         Raises WarehouseError when it is gone, and DamagedError when a file of it is not what its
         run was published with.
         """
-        run = self.current("train", [Key(run_id="".join(path.split("/")[1:2]))])
-        weights = {f: c for commit in run.values() for f, c in commit.weights.items()}
-        inside = {f: c for f, c in weights.items() if f"{put_at(f)}/".startswith(f"{path}/")}
+        inside = self._weights(path)
         stored = next((f[: len(path) + len(f) - len(put_at(f))] for f in inside), path)
         try:
             return self.storage.local_copy(stored, inside)
@@ -371,6 +374,18 @@ class Warehouse:
         latest = [commit for _, commit in self._select(stage, lambda r: r[-1:], [key])]
         fits = [c for c in latest if c.status == "done" and c.fingerprint == fingerprint]
         return next(iter(self._with_weights(self.intact(fits))), None)
+
+    def _weights(self, path: str) -> dict[str, str]:
+        """The sha256 of each file that was put at `path` or below it, by where it is stored."""
+        folder, _, rest = path.partition("/")
+        run = Key(run_id=rest.partition("/")[0])
+        commits = self.current("train", [run]).values() if folder == "selectors" else ()
+        return {
+            file: checksum
+            for commit in commits
+            for file, checksum in commit.weights.items()
+            if f"{put_at(file)}/".startswith(f"{path}/")
+        }
 
     def _with_weights(self, commits: Collection[Commit]) -> list[Commit]:
         there = self.storage.existing({path for commit in commits for path in commit.weights})

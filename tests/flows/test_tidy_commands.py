@@ -49,7 +49,8 @@ def test_problems_and_what_mends_them(store: Warehouse) -> None:
     gone, damaged = (store.current("label")[key].files["pseudo_labels"].path for key in KEYS[:2])
     (store.root / gone).unlink()
     (store.root / damaged).write_bytes(b"PAR1")
-    (store.root / "data" / "orphan.parquet").touch()
+    orphan = f"data/pseudo_labels/{'0' * 32}.parquet"
+    (store.root / orphan).touch()
     result = sola("verify", *where, "--older-than", "0s")
     again = f"mend with: sola label --warehouse {store.url} --dataset mevis --split 'valid u'"
     assert result.exit_code == 1
@@ -59,7 +60,7 @@ def test_problems_and_what_mends_them(store: Warehouse) -> None:
 
     found = json.loads(sola("verify", *where, "--older-than", "0s", "--format", "json").output)
     commands = {problem["path"]: problem["commands"] for problem in found}
-    assert commands["data/orphan.parquet"] == [f"sola gc --warehouse {store.url}"]
+    assert commands[orphan] == [f"sola gc --warehouse {store.url}"]
     assert commands[damaged] == [
         f"sola verify --warehouse {store.url} --delete-damaged",
         again.removeprefix("mend with: "),

@@ -18,6 +18,7 @@ from warehouse.schemas import DamagedError
 from warehouse.verify import delete_damaged, verify
 
 FLIPS = 1000
+ASK_EVERY = 9  # SQL and `verify` cost more; it has no factor in common with the number of kinds
 KEYS = [Key("mevis", "train", f"v{index}") for index in range(3)]
 RUN = Key(run_id="run")
 WEIGHTS = "selectors/run/best"
@@ -51,7 +52,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     return store
 
 
-def answers(place: str) -> dict[str, object]:
+def answers(place: str, sql: bool = True) -> dict[str, object]:
     """What each way to read a warehouse gives, or the error it ends in."""
     found: dict[str, object] = {}
     store = Warehouse(place)
@@ -70,6 +71,8 @@ def answers(place: str) -> dict[str, object]:
             found[name] = way()
         except WarehouseError as error:
             found[name] = error
+    if not sql:
+        return found
     try:
         with store.connect() as connection:
             for table in TABLES_OF.values():
@@ -101,12 +104,12 @@ def test_every_flipped_bit_is_noticed(store: Warehouse) -> None:
         path = chance.choice(files[kind])
         content = store.storage.read(path)
         (store.root / path).write_bytes(flipped(content, chance))
-        found = answers(store.url)
+        found = answers(store.url, sql=number % ASK_EVERY == 0)
         for way, answer in found.items():
             assert isinstance(answer, Exception) or answer == good[way], (path, way)
         errors = [answer for answer in found.values() if isinstance(answer, Exception)]
         seen[kind] += bool(errors)
-        if number % 10 == 0:
+        if number % ASK_EVERY == 0:
             problems = verify(Warehouse(store.url))
             assert {problem.path for problem in problems} <= {path}
             assert problems or not errors
