@@ -38,7 +38,7 @@ class SearchIndex:
         """The products logits_N with a query, float32."""
         weights_K = torch.from_numpy(np.asarray(query.weights_K, np.float32))
         parts = torch.from_numpy(self.vectors_NK).split(ROWS)
-        products = [(part.float() @ weights_K).numpy() for part in parts]
+        products = [(part.float() @ weights_K).numpy() for part in parts if len(part)]
         return np.concatenate([np.empty(0, np.float32), *products]) + np.float32(query.bias)
 
 
