@@ -59,7 +59,7 @@ def search_index(store: Warehouse, run_id: str, commits: Sequence[Commit]) -> Se
 def _read(keys: Sequence[Key], folder: Path, name: str) -> SearchIndex:
     ids = np.load(folder / f"{name}.npz")
     shape = (len(ids["video_N"]), int(ids["width"]))
-    if shape[0]:
+    if all(shape):
         vectors_NK = np.memmap(folder / f"{name}.f16", np.float16, mode="c", shape=shape)
     else:
         vectors_NK = np.empty(shape, np.float16)
