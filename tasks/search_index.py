@@ -37,7 +37,7 @@ class SearchIndex:
     def logits(self, query: Query) -> np.ndarray:
         """The logits (N,) of a query, float32."""
         parts = torch.from_numpy(self.vectors_NK).split(ROWS)
-        logits = [query.logits(part.float()).numpy() for part in parts]
+        logits = [query.logits(part.float()).numpy() for part in parts if len(part)]
         return np.concatenate([np.empty(0, np.float32), *logits])
 
 
@@ -59,7 +59,7 @@ def _read(keys: Sequence[Key], folder: Path, name: str) -> SearchIndex:
     ids = np.load(folder / f"{name}.npz")
     shape = (len(ids["video_N"]), int(ids["width"]))
     vectors_NK: np.ndarray = np.empty(shape, np.float16)
-    if shape[0]:
+    if all(shape):
         vectors_NK = np.memmap(folder / f"{name}.f16", np.float16, mode="c", shape=shape)
     return SearchIndex(
         keys=keys, video_N=ids["video_N"], track_N=ids["track_N"], vectors_NK=vectors_NK

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 from typer.main import get_command
 
@@ -28,8 +28,11 @@ def test_every_setting_has_a_description() -> None:
 def undescribed(kind: type) -> Iterator[str]:
     described = field_docs(kind)
     for name, part in get_type_hints(kind).items():
-        if is_dataclass(part):
-            yield from undescribed(part)
-        elif name not in described and name != "name":
+        sections = [section for section in get_args(part) or (part,) if is_dataclass(section)]
+        for section in sections:
+            yield from undescribed(section)
+        if sections:
+            continue
+        if name not in described and name != "name":
             yield f"{kind.__name__}.{name}"
     yield from (f"{kind.__name__}: {n}" for n in described.keys() - {f.name for f in fields(kind)})

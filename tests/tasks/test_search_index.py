@@ -115,6 +115,16 @@ def test_a_file_that_is_gone_is_made_again(store: Warehouse, suffix: str) -> Non
     assert path.exists()
 
 
+def test_vectors_may_have_no_channel(tmp_path: Path) -> None:
+    """As those of the paper's selector where there is no expression to refer to."""
+    store = Warehouse.create(tmp_path / "w")
+    key = Key("demo", "valid_u", "a", "run")
+    table = rows("search_vectors", key, {"track_id": [2, 5], "vector": [[], []]})
+    store.publish("search", key, "f", {"search_vectors": table})
+    index = index_of(store)
+    assert index.vectors_NK.shape == (2, 0) and index.track_N.tolist() == [2, 5]
+
+
 def test_without_tracks_it_is_empty(tmp_path: Path) -> None:
     store = Warehouse.create(tmp_path / "w")
     assert found_rows(search_index(store, "run", [])) == []
