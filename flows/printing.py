@@ -1,23 +1,22 @@
 """What the command line prints: query results, status, scores, comparisons, experiments."""
 
-import json
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from tasks.compare import Comparison, Difference, Pair
 from tasks.experiment_tables import experiment_tables
 from warehouse import TABLES, Key, Warehouse
+from warehouse.exports import WRITERS
 from warehouse.queries import VIEWS, load_query, named_queries
 from warehouse.sources import PROTOCOL
+from warehouse.submissions import replacing
 
-FORMATS = ("table", "csv", "json", "parquet")
-TABLE_ROWS = 60  # of a longer result the first and last are shown; the other formats have all
 console = Console()
 
 SUMMARY = {
@@ -41,29 +40,20 @@ def write_result(warehouse: str, sql: str, format: str, out: Path | None) -> Non
     """Run SQL, or a named query, and write the result to `out` or standard output.
 
     Raises:
-        ValueError: unknown format, or parquet without a file to write to.
+        ValueError: unknown format, parquet without a file to write to, or a file that cannot be
+            written: then one that was there stays as it was.
     """
-    if format not in FORMATS:
-        raise ValueError(f"there is no format {format!r}; valid are: {', '.join(FORMATS)}")
+    if format not in WRITERS:
+        raise ValueError(f"there is no format {format!r}; valid are: {', '.join(WRITERS)}")
     if format == "parquet" and out is None:
         raise ValueError("parquet is not text: name a file with --out FILE.parquet")
     query = load_query(sql) if sql in named_queries() else sql
-    result = Warehouse(warehouse).connect().sql(query)
-    if result is None:
-        raise ValueError("this SQL returns no rows; ask with SELECT or FROM")
-    if format == "parquet":
-        pq.write_table(result.to_arrow_table(), out)
-        return
-    if format == "csv":
-        text = result.df().to_csv(index=False)
-    elif format == "json":
-        text = json.dumps(result.to_arrow_table().to_pylist(), default=str) + "\n"
-    else:
-        text = result.df().to_string(index=False, max_rows=TABLE_ROWS) + "\n"
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        out.write_text(text, encoding="utf-8")
+    with Warehouse(warehouse).connect() as connection:
+        result = connection.sql(query)
+        if result is None:
+            raise ValueError("this SQL returns no rows; ask with SELECT or FROM")
+        with nullcontext(sys.stdout.buffer) if out is None else replacing(out) as stream:
+            WRITERS[format](result, stream)
 
 
 def print_catalogue() -> None:
