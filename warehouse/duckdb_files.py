@@ -1,4 +1,4 @@
-"""The files of an object store as DuckDB reads them: read-only, and never changing."""
+"""The files of a storage as DuckDB reads them through Python: read-only, and never changing."""
 
 import threading
 from datetime import UTC, datetime
@@ -25,10 +25,18 @@ class StorageFiles(AbstractFileSystem):
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         return {"name": path, "size": self._file(path).size(), "type": "file"}
 
+    def glob(self, path: str, **_: Any) -> list[str]:
+        return [path]  # the views name their files one by one
+
+    def exists(self, path: str, **_: Any) -> bool:
+        return True
+
     def modified(self, path: str) -> datetime:
         return datetime.fromtimestamp(0, UTC)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> "_File":
+        if mode != "rb":
+            raise PermissionError(f"{path} is open for reading only")
         return _File(self._storage, self._file(path))
 
     def _file(self, path: str) -> pa.NativeFile:

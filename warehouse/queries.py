@@ -1,6 +1,9 @@
 """SQL over the warehouse: the named queries in warehouse/sql, and the DuckDB views they read."""
 
-from collections.abc import Mapping, Sequence
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +23,9 @@ VIEWS = (  # each reads earlier ones
     "expression_scores",
     "token_similarities",
 )
+
+READING = ("SELECT", "EXPLAIN", "MULTI")  # DuckDB's kinds of statements; PIVOT is of several
+MEMORY_LIMIT = "50%"  # of the machine's, for SQL that may only read; more goes to a temporary folder
 
 DUCKDB_TYPES = {
     pa.string(): "VARCHAR",
@@ -49,16 +55,20 @@ def load_query(name: str) -> str:
 
 
 def open_views(
-    storage: Storage, files: Mapping[str, Sequence[DataFile]], commits: pa.Table
+    storage: Storage,
+    files: Mapping[str, Sequence[DataFile]],
+    commits: pa.Table,
+    read_only: bool = False,
 ) -> "duckdb.DuckDBPyConnection":
     """An in-memory connection: each table a view over exactly these rows, `commits` and VIEWS.
 
-    `files` maps table -> its data; a table without any is an empty view of its types.
+    `files` maps table -> its data; a table without any is an empty view of its types. With
+    `read_only`, SQL can do nothing but read these files, see `_confine`.
     """
     import duckdb  # here: a worker process that never asks SQL would report its globals as leaks
 
     connection = duckdb.connect()
-    prefix = storage.attach(connection)
+    prefix = storage.attach_read_only(connection) if read_only else storage.attach(connection)
     for name, schema in TABLES.items():
         source = _over_files(prefix, schema, files.get(name, [])) or _empty(schema)
         connection.execute(f"CREATE VIEW {name} AS {source}")
@@ -68,7 +78,42 @@ def open_views(
     connection.register("_commits", commits)
     connection.execute("CREATE TABLE commits AS FROM _commits")
     connection.unregister("_commits")
+    if read_only:
+        paths = {file.path for of_table in files.values() for file in of_table}
+        _confine(connection, (f"{prefix}{path}" for path in sorted(paths)))
     return connection
+
+
+def check_reads(connection: "duckdb.DuckDBPyConnection", sql: str) -> None:
+    """Raise WarehouseError unless the SQL is one statement, and one that asks for rows."""
+    kinds = [statement.type.name for statement in connection.extract_statements(sql)]
+    if len(kinds) != 1 or kinds[0] not in READING:
+        received = f"{len(kinds)} statements" if len(kinds) != 1 else f"a {kinds[0]} statement"
+        raise WarehouseError(
+            f"Received {received}; valid is one that asks for rows: SELECT, WITH, FROM, VALUES, "
+            "DESCRIBE, SUMMARIZE, SHOW, PIVOT or EXPLAIN."
+        )
+
+
+def _confine(connection: "duckdb.DuckDBPyConnection", files: Iterable[str]) -> None:
+    """Nothing but these files can be read, and nothing written, loaded, attached or set.
+
+    A check of the SQL would not do: a COPY may stand in a WITH, or in a text given to query().
+    DuckDB removes the temporary folder when the connection is closed.
+    """
+    temporary = os.path.join(tempfile.gettempdir(), f"sola-sql-{uuid.uuid4().hex}")
+    for setting in (
+        f"memory_limit = '{MEMORY_LIMIT}'",
+        f"temp_directory = {_quoted(temporary)}",
+        f"allowed_paths = [{', '.join(map(_quoted, files))}]",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"SET {setting}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _over_files(prefix: str, schema: pa.Schema, files: Sequence[DataFile]) -> str:
@@ -97,7 +142,7 @@ def _read_parquet(
     prefix: str, schema: pa.Schema, paths: Sequence[str], row_numbers: bool = False
 ) -> str:
     # DuckDB takes a path that exists as it is, before it looks for glob characters in it.
-    quoted = ", ".join("'" + f"{prefix}{path}".replace("'", "''") + "'" for path in paths)
+    quoted = ", ".join(_quoted(f"{prefix}{path}") for path in paths)
     numbers = ", file_row_number = true" if row_numbers else ""
     # The columns by name: a file of an earlier version reads as null where it has none.
     columns = ", ".join(

@@ -131,7 +131,15 @@ class Storage:
 
     def attach(self, connection: "duckdb.DuckDBPyConnection") -> str:
         """Let DuckDB read the storage; returns what its file names begin with."""
-        raise NotImplementedError
+        return self.attach_read_only(connection)
+
+    def attach_read_only(self, connection: "duckdb.DuckDBPyConnection") -> str:
+        """The same through Python, which opens no file for writing."""
+        from warehouse.duckdb_files import StorageFiles
+
+        connection.register_filesystem(StorageFiles(self))
+        _attached.add(connection)
+        return f"{StorageFiles.protocol}://"
 
 
 class Disk(Storage):
@@ -250,13 +258,6 @@ class ObjectStore(Storage):
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
         return Path(os.environ.get("SOLA_CACHE") or Path(caches, "sola")) / name
-
-    def attach(self, connection: "duckdb.DuckDBPyConnection") -> str:
-        from warehouse.duckdb_files import StorageFiles
-
-        connection.register_filesystem(StorageFiles(self))
-        _attached.add(connection)
-        return f"{StorageFiles.protocol}://"
 
 
 _attached: "weakref.WeakSet[duckdb.DuckDBPyConnection]" = weakref.WeakSet()

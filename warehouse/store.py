@@ -246,8 +246,11 @@ class Warehouse:
             raise error
         return pa.concat_tables([schema.empty_table(), *parts])
 
-    def connect(self) -> "duckdb.DuckDBPyConnection":
+    def connect(self, *, read_only: bool = False) -> "duckdb.DuckDBPyConnection":
         """An in-memory DuckDB connection that sees every table, as of now, as a view.
+
+        With `read_only`, for SQL of others: it reads the warehouse's files and no others, writes
+        none, and uses at most half of the machine's memory.
 
         `commits` has the latest record of each key: stage, dataset, split, video_id, run_id,
         fingerprint, status, error, rows, created_at (UTC).
@@ -265,7 +268,8 @@ class Warehouse:
             | {"created_at": datetime.fromisoformat(commit.created_at).replace(tzinfo=None)}
             for _, commit in sorted(latest.items())
         ]
-        return open_views(self.storage, files, pa.Table.from_pylist(commits, schema=COMMITS))
+        table = pa.Table.from_pylist(commits, schema=COMMITS)
+        return open_views(self.storage, files, table, read_only)
 
     def current_records(
         self, stage: str, keys: Collection[Key] | None = None
