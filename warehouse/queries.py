@@ -25,7 +25,7 @@ VIEWS = (  # each reads earlier ones
 )
 
 READING = ("SELECT", "EXPLAIN", "MULTI")  # DuckDB's kinds of statements; PIVOT is of several
-MEMORY_LIMIT = "50%"  # of the machine's, for SQL that may only read; more goes to a temporary folder
+MEMORY_LIMIT = "50%"  # of the machine's, for SQL of others; what exceeds it goes to a folder
 
 DUCKDB_TYPES = {
     pa.string(): "VARCHAR",

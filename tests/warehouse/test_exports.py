@@ -99,9 +99,7 @@ def test_a_table_shows_the_first_and_the_last_rows_and_what_it_leaves_out() -> N
 
 
 @pytest.mark.parametrize("format", ["csv", "json", "parquet"])
-def test_rows_leave_before_the_last_is_there(
-    format: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_leave_before_the_last_is_there(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("warehouse.exports.ROW_GROUP", 1 << 20)
     sql = """SELECT CASE WHEN i = 99999 THEN error('the end') ELSE repeat(md5(i::VARCHAR), 20) END
         FROM range(100000) r(i)"""

@@ -114,7 +114,9 @@ def test_memory_is_limited_and_what_exceeds_it_leaves_no_file(
     assert not list((tmp_path / "tmp").iterdir())
 
 
-@pytest.mark.parametrize("sql", ["", "SELECT 1; SELECT 2", "SELECT 1;; SET threads = 1", "CALL x()"])
+@pytest.mark.parametrize(
+    "sql", ["", "SELECT 1; SELECT 2", "SELECT 1;; SET threads = 1", "CALL x()"]
+)
 def test_one_statement_that_asks_for_rows(sql: str) -> None:
     with duckdb.connect() as connection, pytest.raises(WarehouseError, match="valid is one that"):
         check_reads(connection, sql)
