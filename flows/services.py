@@ -188,7 +188,8 @@ def _status(headers: dict[str, str]) -> int | None:
 
 
 def _pid_files() -> dict[str, Path]:
-    return {path.stem: path for path in FOLDER.glob("*.pid")}
+    found = (*FOLDER.glob("server.pid"), *FOLDER.glob("worker*.pid"))
+    return {path.stem: path for path in found}
 
 
 def _pid(file: Path) -> int | None:
@@ -235,5 +236,5 @@ def _gpus() -> int:
 if __name__ == "__main__":
     try:
         {"up": up, "down": down}[sys.argv[1]]()
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
