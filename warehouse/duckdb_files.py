@@ -20,7 +20,8 @@ class StorageFiles(AbstractFileSystem):
     def __init__(self, storage: "Storage") -> None:
         super().__init__()
         self._storage = storage
-        self._opened: dict[str, pa.NativeFile] = {}
+        self._opened: dict[str, pa.NativeFile] = {}  # the last used is last
+        self._lock = threading.Lock()
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         return {"name": path, "size": self._file(path).size(), "type": "file"}
@@ -41,9 +42,15 @@ class StorageFiles(AbstractFileSystem):
 
     def _file(self, path: str) -> pa.NativeFile:
         path = self._strip_protocol(path)
-        if path not in self._opened:
-            self._opened[path] = self._storage.open(path)
-        return self._opened[path]
+        with self._lock:
+            file = self._opened.pop(path, None)
+        if file is None:
+            file = self._storage.open(path)
+        with self._lock:
+            self._opened[path] = file
+            if len(self._opened) > self._storage.keep_open:
+                del self._opened[next(iter(self._opened))]
+        return file
 
 
 class _File:
@@ -70,4 +77,4 @@ class _File:
         return content
 
     def close(self) -> None:
-        """Others may be reading the same file: it is closed with the file system."""
+        """Others may be reading the same file: it is closed when nobody has it any more."""

@@ -55,6 +55,7 @@ class Storage:
     """What disk and object store have in common. Two of the same `url` are equal."""
 
     url: str
+    keep_open = 1 << 20  # files to read: they are no more than a name
     _fs: fs.FileSystem  # relative paths in, relative paths out
 
     def __eq__(self, other: object) -> bool:
@@ -144,6 +145,8 @@ class Storage:
 
 class Disk(Storage):
     """A folder; on one shared by several machines all of this holds as well."""
+
+    keep_open = 128  # a process has as few as 1,024 descriptors
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()

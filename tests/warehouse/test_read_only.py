@@ -1,5 +1,6 @@
 """SQL of others: it reads the warehouse, and there is no way to anything else."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import duckdb
 import pytest
 
 from tests.warehouse.samples import KEY, labels, paths
-from warehouse import Warehouse, WarehouseError
+from warehouse import Key, Warehouse, WarehouseError
 from warehouse.queries import check_reads
 
 WRITE = "(FORMAT parquet, USE_TMP_FILE false)"
@@ -93,6 +94,22 @@ def test_it_reads_whatever_storage_there_is(warehouse: Warehouse) -> None:
         with warehouse.connect(read_only=True) as connection:
             sql = "SELECT count(*), avg(miou) FROM pseudo_labels JOIN commits USING (video_id)"
             assert connection.sql(sql).fetchall() == [(3, 0.25)]
+
+
+def test_more_files_than_a_process_may_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = Warehouse.create(tmp_path / "warehouse")
+    for number in range(60):
+        key = Key("mevis", "train", f"v{number}")
+        warehouse.publish("label", key, "a", labels(0.5, key))
+    monkeypatch.setattr("warehouse.storage.Disk.keep_open", 8)
+    before = len(os.listdir("/dev/fd"))
+    with warehouse.connect(read_only=True) as connection:
+        for _ in range(2):
+            sql = "SELECT count(*), sum(miou) FROM pseudo_labels"
+            assert connection.sql(sql).fetchall() == [(60, 30.0)]
+        assert len(os.listdir("/dev/fd")) - before < 30
 
 
 def test_memory_is_limited_and_what_exceeds_it_leaves_no_file(
