@@ -46,7 +46,7 @@ bench: $(INSTALLED)  ## speed ratios against the plain way
 up: $(INSTALLED)  ## Prefect's server, deployments, schedules and workers, on this machine
 	$(BIN)/python -m flows.services up
 
-down:  ## stop them
+down:  ## stop them and remove what they have left
 	$(BIN)/python -m flows.services down
 
 clean:  ## remove the environment and the demo's results

@@ -1,5 +1,7 @@
 """The command line `sola`. Each command is a function in `flows/commands/`, listed here."""
 
+import sys
+
 import typer
 
 from flows.commands import (
@@ -65,6 +67,8 @@ for panel, commands in PANELS.items():
 
 def main() -> None:
     """Entry point of the command `sola`."""
+    for stream in (sys.stdout, sys.stderr):  # names may hold what a terminal's encoding has not
+        stream.reconfigure(errors="backslashreplace")
     app(prog_name="sola")
 
 

@@ -1,24 +1,23 @@
 """What the command line prints: query results, status, scores, comparisons, experiments."""
 
-import json
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from tasks.compare import Comparison, Difference, Pair
 from tasks.experiment_tables import experiment_tables
-from warehouse import TABLES, Key, Warehouse
+from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.demo_data import SAMPLE_CLIP
-from warehouse.queries import VIEWS, load_query, named_queries
+from warehouse.exports import WRITERS
+from warehouse.queries import VIEWS, check_reads, load_query, named_queries
 from warehouse.sources import PROTOCOL
+from warehouse.submissions import replacing
 
-FORMATS = ("table", "csv", "json", "parquet")
-TABLE_ROWS = 60  # of a longer result the first and last are shown; the other formats have all
 console = Console(markup=False, emoji=False)  # texts and names are shown as they are
 
 SUMMARY = {
@@ -38,33 +37,44 @@ TRIVIAL = {
 }
 
 
-def write_result(warehouse: str, sql: str, format: str, out: Path | None) -> None:
+def write_result(
+    warehouse: str, sql: str, format: str, out: Path | None, unsafe: bool = False
+) -> None:
     """Run SQL, or a named query, and write the result to `out` or standard output.
 
+    Unless it is `unsafe`, the SQL can do nothing but read this warehouse.
+
     Raises:
-        ValueError: unknown format, or parquet without a file to write to.
+        ValueError: unknown format, parquet without a file to write to, SQL that does more than
+            read, or a file that cannot be written: then one that was there stays as it was.
     """
-    if format not in FORMATS:
-        raise ValueError(f"there is no format {format!r}; valid are: {', '.join(FORMATS)}")
+    if format not in WRITERS:
+        raise ValueError(f"there is no format {format!r}; valid are: {', '.join(WRITERS)}")
     if format == "parquet" and out is None:
         raise ValueError("parquet is not text: name a file with --out FILE.parquet")
     query = load_query(sql) if sql in named_queries() else sql
-    result = Warehouse(warehouse).connect().sql(query)
-    if result is None:
-        raise ValueError("this SQL returns no rows; ask with SELECT or FROM")
-    if format == "parquet":
-        pq.write_table(result.to_arrow_table(), out)
-        return
-    if format == "csv":
-        text = result.df().to_csv(index=False)
-    elif format == "json":
-        text = json.dumps(result.to_arrow_table().to_pylist(), default=str) + "\n"
-    else:
-        text = result.df().to_string(index=False, max_rows=TABLE_ROWS) + "\n"
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        out.write_text(text, encoding="utf-8")
+    with Warehouse(warehouse).connect(read_only=not unsafe) as connection, _unsafe_named():
+        if not unsafe:
+            check_reads(connection, query)
+        result = connection.sql(query)
+        if result is None:  # a statement without rows
+            return
+        with nullcontext(sys.stdout.buffer) if out is None else replacing(out) as stream:
+            WRITERS[format](result, stream)
+
+
+@contextmanager
+def _unsafe_named() -> Iterator[None]:
+    """Refusals of more than reading say what lifts them."""
+    import duckdb
+
+    try:
+        yield
+    except (WarehouseError, duckdb.PermissionException) as error:
+        raise ValueError(
+            f"{error}\n`sola query` only reads this warehouse; --unsafe lets SQL do all that you "
+            "may do: read and write any file, load extensions, use the network"
+        ) from error
 
 
 def print_catalogue() -> None:

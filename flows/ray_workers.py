@@ -1,8 +1,8 @@
 """The tasks of a flow on a Ray cluster, through prefect-ray: SOLA_RUNNER=ray, the extra `ray`.
 
-The cluster is the one at RAY_ADDRESS, else one that runs on this machine, else a new one that ends
-with this process. Its machines need this package, the warehouse, the videos and Prefect's API at
-the same addresses.
+The cluster is the one at RAY_ADDRESS ("auto": the one that runs on this machine), else a new one
+that ends with this process and listens on the loopback alone. The machines of a cluster need this
+package, the warehouse, the videos and Prefect's API at the same addresses.
 """
 
 import logging
@@ -16,6 +16,7 @@ from prefect.futures import PrefectFuture
 from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
 from prefect_ray.task_runners import PrefectRayFuture
+from ray._private import ray_constants
 from ray.exceptions import RayError, RayTaskError
 
 from flows.runtime import WorkerDied, bind_to
@@ -80,7 +81,13 @@ class _Future(PrefectRayFuture[Any]):
 def _connect() -> None:
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing talks to the internet
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if "RAY_ADDRESS" in os.environ:
+            ray.init(**quiet)
+        else:
+            # Ray's switch for macOS and Windows, where it always listens on the loopback.
+            ray_constants.ENABLE_RAY_CLUSTER = False
+            ray.init("local", include_dashboard=False, **quiet)
 
 
 def _gpus() -> int:

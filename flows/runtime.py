@@ -19,7 +19,7 @@ from prefect.logging.configuration import setup_logging
 from prefect.settings import get_current_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
-from flows.server import die_with, private_server
+from flows.server import check_answers, die_with, private_server, without_proxy
 
 # --- the API ----------------------------------------------------------------------------------
 
@@ -28,12 +28,14 @@ from flows.server import die_with, private_server
 def prefect_api() -> Iterator[str]:
     """Yield the URL of a Prefect API: the configured one, else that of a private server.
 
+    A proxy is not asked for addresses of this machine.
+
     The server lives as long as this block; it is gone, too, when this process is killed. Its URL
     is the PREFECT_API_URL of child processes and nested blocks. Prefect's log stays off
     the console (errors reach the caller), unless PREFECT_LOGGING_LEVEL is set.
 
     Raises:
-        RuntimeError: the private server did not start; the message ends with its log.
+        ServerError: the configured API does not answer, or the private server did not start.
     """
     settings = get_current_settings()
     chosen = settings.to_environment_variables(exclude_unset=True)
@@ -41,12 +43,13 @@ def prefect_api() -> Iterator[str]:
     if "PREFECT_LOGGING_LEVEL" in chosen:
         quiet = {}
     if settings.api.url:
-        with _environment(quiet):
+        with _environment(quiet | without_proxy()):
+            check_answers(settings.api.url)
             yield settings.api.url
         return
-    with private_server(chosen) as url:
+    with private_server({}) as url:
         private = {"PREFECT_API_URL": url, "PREFECT_LOGGING_TO_API_ENABLED": "false"}
-        with _environment(quiet | private):
+        with _environment(quiet | private | without_proxy()):
             assert get_current_settings().api.url == url
             try:
                 yield url

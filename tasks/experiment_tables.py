@@ -8,6 +8,7 @@ from pathlib import Path
 from tasks.report_page.paper import comparable
 from warehouse import Warehouse
 from warehouse.queries import load_query
+from warehouse.submissions import replacing
 
 NAMES = {"jf": "J&F", "j": "J", "f": "F"}
 
@@ -72,9 +73,11 @@ def write_results(
             "\n".join(f"| {' | '.join(_plain(cell) for cell in line)} |" for line in lines),
         ]
         for picture in table.pictures:
-            shutil.copyfile(picture, out / picture.name)
+            with picture.open("rb") as source, replacing(out / picture.name) as target:
+                shutil.copyfileobj(source, target)
             parts.append(f"![{picture.stem}]({picture.name})")
-    (out / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    with replacing(out / "README.md") as readme:
+        readme.write(("\n\n".join(parts) + "\n").encode())
 
 
 def _plain(text: str) -> str:

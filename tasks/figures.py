@@ -10,6 +10,7 @@ from tasks.pictures import jpeg, overlay, shown_frames, strip
 from tasks.tables import read_mask_tracks, read_objects, read_video, track_commits
 from warehouse import Key, Warehouse
 from warehouse.corruptions import frames_of
+from warehouse.submissions import replacing
 
 FRAMES, HEIGHT = 6, 160  # of a strip
 
@@ -67,9 +68,11 @@ def draw_prediction(
         for shown in (truth, {n: tracks[n] for n in selected})
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(jpeg(np.concatenate(strips)))
+    with replacing(path) as stream:
+        stream.write(jpeg(np.concatenate(strips)))
 
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as stream:
+        figure.savefig(stream, dpi=150, format=path.suffix[1:])

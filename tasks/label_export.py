@@ -12,7 +12,7 @@ others are left out, also where nothing is selected: that is no sign that there 
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -88,8 +88,9 @@ def export_labels(
     store = Warehouse(warehouse)
     run_id = find_run(store, run)["run_id"]
     videos = evaluated_videos(store, run_id, dataset, split)
+    partial_out = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
     try:
-        partial_out = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+        partial_out.mkdir()
     except OSError as error:
         raise ValueError(f"{out}: cannot be written: {error.strerror}") from error
     try:
@@ -102,7 +103,6 @@ def export_labels(
         source = {"run_id": run_id, "dataset": dataset, "split": split, "above": above}
         made = json.dumps(source | asdict(exported), indent=1)
         (partial_out / "label_export.json").write_text(made, encoding="utf-8")
-        partial_out.chmod(0o755)
         partial_out.rename(out)
     finally:
         shutil.rmtree(partial_out, ignore_errors=True)

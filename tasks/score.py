@@ -1,6 +1,6 @@
 """Score a submission, made by any method, against the ground truth of a split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -170,23 +170,13 @@ class _MaskReader:
 
     def labels(self, name: str) -> np.ndarray:
         """Pixel values (H, W)."""
-        labels_HW = read_mask(self.predictions, self.files[name])
-        self.size = self.size or labels_HW.shape
-        if labels_HW.shape != self.size:
-            raise SubmissionError(
-                f"{self.predictions / self.files[name]}: the mask is {_size(labels_HW.shape)}, "
-                f"but the ground truth is {_size(self.size)} (height x width). Resize the masks "
-                "to the size of the video's frames, by nearest neighbour"
-            )
+        labels_HW = read_mask(self.predictions, self.files[name], self.size)
+        self.size = labels_HW.shape
         return labels_HW
 
     def empty(self) -> RLE:
         assert self.size is not None, "a mask was read before"
         return empty_rle(*self.size)
-
-
-def _size(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _encode(mask_HW: np.ndarray) -> RLE:

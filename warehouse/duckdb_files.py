@@ -1,4 +1,4 @@
-"""The files of an object store as DuckDB reads them: read-only, and never changing."""
+"""The files of a storage as DuckDB reads them through Python: read-only, and never changing."""
 
 import threading
 from datetime import UTC, datetime
@@ -20,22 +20,37 @@ class StorageFiles(AbstractFileSystem):
     def __init__(self, storage: "Storage") -> None:
         super().__init__()
         self._storage = storage
-        self._opened: dict[str, pa.NativeFile] = {}
+        self._opened: dict[str, pa.NativeFile] = {}  # the last used is last
+        self._lock = threading.Lock()
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         return {"name": path, "size": self._file(path).size(), "type": "file"}
+
+    def glob(self, path: str, **_: Any) -> list[str]:
+        return [path]  # the views name their files one by one
+
+    def exists(self, path: str, **_: Any) -> bool:
+        return True
 
     def modified(self, path: str) -> datetime:
         return datetime.fromtimestamp(0, UTC)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> "_File":
+        if mode != "rb":
+            raise PermissionError(f"{path} is open for reading only")
         return _File(self._storage, self._file(path))
 
     def _file(self, path: str) -> pa.NativeFile:
         path = self._strip_protocol(path)
-        if path not in self._opened:
-            self._opened[path] = self._storage.open(path)
-        return self._opened[path]
+        with self._lock:
+            file = self._opened.pop(path, None)
+        if file is None:
+            file = self._storage.open(path)
+        with self._lock:
+            self._opened[path] = file
+            if len(self._opened) > self._storage.keep_open:
+                del self._opened[next(iter(self._opened))]
+        return file
 
 
 class _File:
@@ -62,4 +77,4 @@ class _File:
         return content
 
     def close(self) -> None:
-        """Others may be reading the same file: it is closed with the file system."""
+        """Others may be reading the same file: it is closed when nobody has it any more."""

@@ -16,10 +16,14 @@ import av
 import numpy as np
 from PIL import Image
 
+from warehouse.regular import check_regular, open_regular
 from warehouse.video_index import read_index, seek_before
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # in order of preference; upper case counts as well
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+# Whatever a file is named, its content is one of these: others may run programs or open files.
+IMAGE_FORMATS = ("JPEG", "PNG")  # Pillow's names
+VIDEO_FORMATS = "mov,matroska,avi"  # FFmpeg's names
 CUT_OFF_S = 0.5  # a Matroska file that ends so much before its declared end is cut off
 JPEG_END = b"\xff\xd9"
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -142,7 +146,7 @@ def content_hash(path: Path, frames: Sequence[str]) -> str:
     """SHA-256 (hex) over the bytes of the frames' files in order, or of the video file."""
     digest = hashlib.sha256()
     for file in frame_files(path, frames):
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
@@ -173,7 +177,7 @@ def _decode_images(folder: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
 def open_image(file: Path) -> Iterator[Image.Image]:
     """An opened image; FrameError when it does not open, or fails to decode in the block."""
     try:
-        with Image.open(file) as image:
+        with open_regular(file) as stream, Image.open(stream, formats=IMAGE_FORMATS) as image:
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FrameError(f"{file}: is not a readable image ({error})") from error
@@ -215,7 +219,8 @@ def _numbered(path: Path, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
 
 def _open_video(path: Path) -> av.container.InputContainer:
     try:
-        container = av.open(str(path))
+        check_regular(path)
+        container = av.open(str(path), options={"format_whitelist": VIDEO_FORMATS})
     except (av.FFmpegError, OSError) as error:
         raise FrameError(f"{path}: does not open as a video ({error})") from error
     if not container.streams.video:

@@ -1,6 +1,9 @@
 """SQL over the warehouse: the named queries in warehouse/sql, and the DuckDB views they read."""
 
-from collections.abc import Mapping, Sequence
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,9 @@ VIEWS = (  # each reads earlier ones
     "expression_scores",
     "token_similarities",
 )
+
+READING = ("SELECT", "EXPLAIN", "MULTI")  # DuckDB's kinds of statements; PIVOT is of several
+MEMORY_LIMIT = "50%"  # of the machine's, for SQL of others; what exceeds it goes to a folder
 
 DUCKDB_TYPES = {
     pa.string(): "VARCHAR",
@@ -50,17 +56,24 @@ def load_query(name: str) -> str:
 
 
 def open_views(
-    storage: Storage, files: Mapping[str, Sequence[DataFile]], commits: pa.Table, checked: bool
+    storage: Storage,
+    files: Mapping[str, Sequence[DataFile]],
+    commits: pa.Table,
+    *,
+    checked: bool = True,
+    read_only: bool = False,
 ) -> "duckdb.DuckDBPyConnection":
     """An in-memory connection: each table a view over exactly these rows, `commits` and VIEWS.
 
     `files` maps table -> its data; a table without any is an empty view of its types. Unless
-    `checked` is False the first query of a table checks its files.
+    `checked` is False the first query of a table checks its files. With `read_only`, SQL can do
+    nothing but read these files, see `_confine`.
     """
     import duckdb  # here: a worker process that never asks SQL would report its globals as leaks
 
     connection = duckdb.connect()
-    sources = Sources(storage, storage.attach(connection))
+    prefix = storage.attach_read_only(connection) if read_only else storage.attach(connection)
+    sources = Sources(storage, prefix)
     connection.create_function("warehouse_files", sources.names, [int], "VARCHAR[]")
     for name, schema in TABLES.items():
         source = _over_files(sources, schema, files.get(name, [])) or _empty(schema)
@@ -71,6 +84,9 @@ def open_views(
     connection.register("_commits", commits)
     connection.execute("CREATE TABLE commits AS FROM _commits")
     connection.unregister("_commits")
+    if read_only:
+        paths = {file.path for of_table in files.values() for file in of_table}
+        _confine(connection, (f"{sources.prefix}{path}" for path in sorted(paths)))
     sources.unchecked = set(sources.files) if checked else set()
     return connection
 
@@ -101,6 +117,38 @@ class Sources:
 
     def _check(self, file: DataFile) -> None:
         read_checked(self.storage, file)
+
+
+def check_reads(connection: "duckdb.DuckDBPyConnection", sql: str) -> None:
+    """Raise WarehouseError unless the SQL is one statement, and one that asks for rows."""
+    kinds = [statement.type.name for statement in connection.extract_statements(sql)]
+    if len(kinds) != 1 or kinds[0] not in READING:
+        received = f"{len(kinds)} statements" if len(kinds) != 1 else f"a {kinds[0]} statement"
+        raise WarehouseError(
+            f"Received {received}; valid is one that asks for rows: SELECT, WITH, FROM, VALUES, "
+            "DESCRIBE, SUMMARIZE, SHOW, PIVOT or EXPLAIN."
+        )
+
+
+def _confine(connection: "duckdb.DuckDBPyConnection", files: Iterable[str]) -> None:
+    """Nothing but these files can be read, and nothing written, loaded, attached or set.
+
+    A check of the SQL would not do: a COPY may stand in a WITH, or in a text given to query().
+    DuckDB removes the temporary folder when the connection is closed.
+    """
+    temporary = os.path.join(tempfile.gettempdir(), f"sola-sql-{uuid.uuid4().hex}")
+    for setting in (
+        f"memory_limit = '{MEMORY_LIMIT}'",
+        f"temp_directory = {_quoted(temporary)}",
+        f"allowed_paths = [{', '.join(map(_quoted, files))}]",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"SET {setting}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _over_files(sources: Sources, schema: pa.Schema, files: Sequence[DataFile]) -> str:

@@ -57,6 +57,7 @@ class Storage:
 
     url: str
     checked: set[str]  # files whose content was that of their checksum when they were first opened
+    keep_open = 1 << 20  # files to read: they are no more than a name
     _fs: fs.FileSystem  # relative paths in, relative paths out
 
     def __eq__(self, other: object) -> bool:
@@ -154,6 +155,10 @@ class Storage:
 
     def attach(self, connection: "duckdb.DuckDBPyConnection") -> str:
         """Let DuckDB read the storage; returns what its file names begin with."""
+        return self.attach_read_only(connection)
+
+    def attach_read_only(self, connection: "duckdb.DuckDBPyConnection") -> str:
+        """The same through Python, which opens no file for writing."""
         from warehouse.duckdb_files import StorageFiles
 
         connection.register_filesystem(StorageFiles(self))
@@ -163,6 +168,8 @@ class Storage:
 
 class Disk(Storage):
     """A folder; on one shared by several machines all of this holds as well."""
+
+    keep_open = 128  # a process has as few as 1,024 descriptors
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()

@@ -281,11 +281,14 @@ class Warehouse:
             raise
         return pa.concat_tables([schema.empty_table(), *parts])
 
-    def connect(self, checked: bool = True) -> "duckdb.DuckDBPyConnection":
+    def connect(
+        self, checked: bool = True, *, read_only: bool = False
+    ) -> "duckdb.DuckDBPyConnection":
         """An in-memory DuckDB connection that sees every table, as of now, as a view.
 
         The first query of a table reads its files and compares their checksums, unless `checked`
-        is False. A damaged file ends the query.
+        is False. A damaged file ends the query. With `read_only`, for SQL of others: it reads the
+        warehouse's files and no others, writes none, and uses at most half of the machine's memory.
 
         `commits` has the latest record of each key: stage, dataset, split, video_id, run_id,
         fingerprint, status, error, rows, created_at (UTC).
@@ -304,8 +307,8 @@ class Warehouse:
             | {"created_at": datetime.fromisoformat(commit.created_at).replace(tzinfo=None)}
             for _, commit in sorted(latest.items())
         ]
-        latest_commits = pa.Table.from_pylist(commits, schema=COMMITS)
-        return open_views(self.storage, files, latest_commits, checked)
+        table = pa.Table.from_pylist(commits, schema=COMMITS)
+        return open_views(self.storage, files, table, checked=checked, read_only=read_only)
 
     def current_records(
         self, stage: str, keys: Collection[Key] | None = None

@@ -8,13 +8,17 @@ Folders around these are ignored when reading. The layouts are those of the two 
 ReferFormer's scripts; masks are 0 and 255.
 """
 
+import errno
 import io
+import lzma
 import os
-import tempfile
+import shutil
+import uuid
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +26,15 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from warehouse.regular import check_regular, open_regular
+
+LARGEST = (
+    64 << 20
+)  # bytes of a mask's file, which is some kB: a zip may hold less and unpack to more
 SINGLE_CHANNEL = ("1", "L", "P", "I", "I;16")  # Pillow's modes
+# What a damaged zip, an encrypted one (RuntimeError) or an unknown compression raises.
+ZIP_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OLDEST = (1980, 1, 1, 0, 0, 0)  # of a zip's clock: the same masks give the same bytes
 DEPTH = 3  # folders that may lie around a submission
 
@@ -62,18 +74,27 @@ def list_masks(path: Path, tops: Collection[str]) -> dict[str, str]:
     return {name: name for name in files}
 
 
-def read_mask(path: Path, stored: str) -> np.ndarray:
+def read_mask(path: Path, stored: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """Pixel values (H, W) of a PNG of one channel, of a palette image its indices.
 
-    Raises SubmissionError when it does not decode or has several channels.
+    Raises SubmissionError when it does not decode, has several channels or another (height,
+    width) than `size`; then nothing is decoded.
     """
     where = f"{path}: {stored}" if path.is_file() else f"{path / stored}"
-    content = (path / stored).read_bytes() if path.is_dir() else _zip(path).read(stored)
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        content = _content(path, stored)
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            if size is not None and (image.height, image.width) != size:
+                raise SubmissionError(
+                    f"{where}: the mask is {image.height} x {image.width}, but the ground truth is "
+                    f"{size[0]} x {size[1]} (height x width). Resize the masks to the size of the "
+                    "video's frames, by nearest neighbour"
+                )
             image.load()
             mode, values = image.mode, np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except SubmissionError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SubmissionError(f"{where}: does not decode as a PNG image: {error}") from error
     if mode not in SINGLE_CHANNEL:
         raise SubmissionError(
@@ -83,11 +104,28 @@ def read_mask(path: Path, stored: str) -> np.ndarray:
     return values
 
 
+def _content(path: Path, stored: str) -> bytes:
+    """The bytes of a mask. Raises OSError when there is no such file, or it cannot be a mask's."""
+    if path.is_dir():
+        with open_regular(path / stored) as file:
+            content = file.read(LARGEST + 1)
+    else:
+        try:
+            with _zip(path).open(stored) as file:
+                content = file.read(LARGEST + 1)
+        except ZIP_ERRORS as error:
+            raise OSError(f"the zip cannot be unpacked here ({error}); make it anew") from error
+    if len(content) > LARGEST:
+        raise OSError(f"has more than {LARGEST >> 20} MB, which no mask has")
+    return content
+
+
 @lru_cache(maxsize=1)
 def _zip(path: Path) -> zipfile.ZipFile:
     try:
+        check_regular(path)
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (*ZIP_ERRORS, UnicodeDecodeError) as error:
         raise SubmissionError(
             f"{path}: is no folder and no readable zip file ({error}); give the folder or zip of "
             "the predicted masks"
@@ -131,18 +169,30 @@ def write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose content becomes the file when the block ends, and is dropped on an error."""
+    """A stream whose content becomes the file when the block ends, and is dropped on an error.
+
+    A file that is there keeps its mode, a new one has what the umask leaves. Links are followed.
+    A device or FIFO, as /dev/null, is written to. Raises SubmissionError when the place cannot be
+    written to, or is full.
+    """
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise SubmissionError(f"{path}: cannot be written: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+        if target.exists() and not target.is_file():
+            with target.open("wb") as stream:
+                yield stream
+            return
+        with temporary.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        if error.filename in (str(target), str(temporary)) or error.errno in FULL:
+            raise SubmissionError(f"{path}: cannot be written: {error.strerror}") from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -39,9 +39,11 @@ def explained() -> Iterator[None]:
     """Errors that a user can mend end in their message and exit code 1, without a traceback."""
     import duckdb
 
+    from flows.server import ServerError
+
     try:
         yield
-    except (ValueError, OSError, duckdb.Error) as error:
+    except (ValueError, OSError, ServerError, duckdb.Error) as error:
         console.print(
             f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True
         )

@@ -13,8 +13,14 @@ def query(
     warehouse: WarehousePath = HERE,
     format: Annotated[str, typer.Option(help="table, csv, json or parquet.")] = "table",
     out: Annotated[Path | None, typer.Option(help="File to write; parquet needs one.")] = None,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Let SQL write, too, and reach files and the network.")
+    ] = False,
 ) -> None:
     """SQL over the warehouse; without SQL, the named queries and tables there are.
+
+    One statement that asks for rows of this warehouse. It uses at most half of the memory; what
+    exceeds that goes to a folder below TMPDIR, which is removed afterwards.
 
     Example: `sola query worst_expressions` or `sola query --format csv "SELECT * FROM scores"`
     """
@@ -24,7 +30,7 @@ def query(
         if sql is None:
             print_catalogue()
         else:
-            write_result(warehouse, sql, format, out)
+            write_result(warehouse, sql, format, out, unsafe)
 
 
 def status(

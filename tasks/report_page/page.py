@@ -14,6 +14,7 @@ from tasks.report_page.figures import SplitFigures, predicted_splits, split_figu
 from tasks.report_page.render import render
 from tasks.report_page.strips import PICTURED, VideoStrips, Wanted, draw, find_videos
 from warehouse import Warehouse, WarehouseError
+from warehouse.submissions import replacing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,8 @@ def write_report(
         strips = _within(limit, each_video(draw, wanted, workers, stage, progress))
         tables = experiment_tables(store, figures.dataset, figures.split)
         sections.append(_section(f"s{number}", figures, strips, tables, run_row["config"]["tau"]))
-    return out.write_bytes(render(run_row, sections).encode())
+    with replacing(out) as stream:
+        return stream.write(render(run_row, sections).encode())
 
 
 def _chosen(

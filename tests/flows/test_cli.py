@@ -3,8 +3,11 @@
 import csv
 import io
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -141,6 +144,47 @@ def test_names_are_shown_as_they_are(tmp_path: Path, name: str) -> None:
 def test_the_warehouse_may_come_from_the_environment(warehouse: Path) -> None:
     result = CliRunner().invoke(app, ["status"], env={"SOLA_WAREHOUSE": str(warehouse)})
     assert "precompute" in result.output
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(warehouse: Path) -> None:
+    name = Key(dataset="mevis", split="train", video_id="café")
+    Warehouse(warehouse).publish_failure("precompute", name, "f", "no frames")
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "status", "--warehouse", warehouse],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert rb"mevis/train/caf\xe9: no frames" in done.stdout
+
+
+def test_a_query_only_reads_unless_it_is_unsafe(warehouse: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.csv"
+    for sql in (
+        f"COPY (SELECT 42 AS x) TO '{new}'",
+        "SELECT 1; SELECT 2",
+        f"FROM read_text('{new}')",
+    ):
+        refused = sola("query", "--warehouse", warehouse, sql)
+        assert refused.exit_code == 1 and "--unsafe" in refused.output
+        assert not new.exists()
+    sql = f"COPY (SELECT 42 AS x) TO '{new}'; FROM read_csv('{new}')"
+    allowed = sola("query", "--warehouse", warehouse, "--unsafe", sql)
+    assert allowed.output.split() == ["x", "42"]
+    assert (
+        sola("query", "--warehouse", warehouse, "--unsafe", f"COPY (SELECT 1) TO '{new}'").exit_code
+        == 0
+    )
+
+
+def test_a_result_that_fails_replaces_no_file(warehouse: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.csv").write_text("before")
+    sql = "SELECT CASE WHEN i < 99999 THEN i ELSE error('the end') END FROM range(100000) r(i)"
+    options = ["--format", "csv", "--out", tmp_path / "out.csv"]
+    failed = sola("query", "--warehouse", warehouse, sql, *options)
+    assert failed.exit_code == 1 and "the end" in failed.output
+    assert (tmp_path / "out.csv").read_text() == "before"
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize(

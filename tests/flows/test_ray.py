@@ -1,6 +1,8 @@
 """The flows on a Ray cluster of this machine, which is told that it has two GPUs."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,3 +86,28 @@ def test_what_cannot_be_used_is_explained(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("SOLA_RUNNER", "dask")
     with pytest.raises(ValueError, match="SOLA_RUNNER is 'dask'; valid are: processes, ray"):
         video_workers(1)
+
+
+def test_a_cluster_of_its_own_listens_on_the_loopback_alone() -> None:
+    environment = {name: os.environ[name] for name in os.environ if name != "RAY_ADDRESS"}
+    found = subprocess.run(
+        [sys.executable, "-c", LISTENING],
+        env=environment | {"SOLA_RUNNER": "ray"},
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+    addresses = found.stdout.split()
+    assert addresses and set(addresses) <= {"127.0.0.1", "::1"}
+
+
+LISTENING = """
+import psutil
+from flows.runtime import default_workers
+assert default_workers() >= 1
+for process in psutil.Process().children(recursive=True):
+    for socket in process.net_connections("inet"):
+        if socket.status == psutil.CONN_LISTEN:
+            print(socket.laddr.ip)
+"""

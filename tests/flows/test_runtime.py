@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fanout import Summary, balanced, ended, run_chunks, video_work
 from flows.runtime import prefect_api, video_workers
-from flows.server import private_server
+from flows.server import ServerError, check_answers, private_server, without_proxy
 from tasks.outcome import Outcome
 from tests.waiting import wait_for
 from tests.warehouse.samples import stage_tables
@@ -86,10 +87,82 @@ def test_a_configured_api_is_used(prefect_server: str) -> None:
 def test_a_server_that_cannot_start_shows_its_log() -> None:
     settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "no address"}
     with (
-        pytest.raises(RuntimeError, match=r"ended with code [\s\S]*not parse SQLAlchemy URL"),
+        pytest.raises(ServerError, match=r"ended with code [\s\S]*not parse SQLAlchemy URL"),
         private_server(settings),
     ):
         pass
+
+
+def test_a_configured_api_that_is_down_is_an_error_at_once(prefect_server: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        dead = f"http://127.0.0.1:{free.getsockname()[1]}/api"
+    with pytest.raises(ServerError, match=rf"no Prefect server answers at {dead} .*refused"):
+        check_answers(dead)
+    check_answers(prefect_server)
+    check_answers(prefect_server + "/no-such-path")
+
+
+def test_hosts_without_a_proxy_are_added_to_those_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "example.org, 10.0.0.5")
+    value = "example.org,10.0.0.5,127.0.0.1,localhost"
+    assert without_proxy("10.0.0.5") == {"NO_PROXY": value, "no_proxy": value}
+
+
+PROFILE = """
+active = "mine"
+[profiles.mine]
+PREFECT_SERVER_DATABASE_CONNECTION_URL = "sqlite+aiosqlite:///{mine}"
+PREFECT_SERVER_API_AUTH_STRING = "a:b"
+PREFECT_SERVER_API_BASE_PATH = "/x"
+"""
+
+
+def test_neither_a_profile_nor_a_proxy_reaches_the_private_server(tmp_path: Path) -> None:
+    (tmp_path / ".prefect").mkdir()
+    profile = PROFILE.format(mine=tmp_path / "mine.db")
+    (tmp_path / ".prefect/profiles.toml").write_text(profile)
+    environment = {name: os.environ[name] for name in os.environ if "PREFECT_" not in name}
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    code = """
+from flows.runtime import prefect_api
+from prefect import flow, get_client
+with prefect_api():
+    flow(lambda: 7, name="seven")()
+    with get_client(sync_client=True) as client:
+        print(len(client.read_flow_runs()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment | proxies | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert not (tmp_path / "mine.db").exists()
+
+
+NOBODY = """
+import os, pwd
+def getpwuid(user):
+    raise KeyError(user)
+pwd.getpwuid = getpwuid
+import flows
+home = os.environ["HOME"]
+print(home, os.listdir(home))
+"""
+
+
+def test_a_user_without_a_home_folder_gets_an_empty_one(tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    python = [sys.executable, "-c", NOBODY]
+    done = subprocess.run(python, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    home, content = done.stdout.split()
+    assert content == "[]" and Path(home).parent == tmp_path
+    assert not Path(home).exists()
 
 
 def test_nothing_stops_a_run(

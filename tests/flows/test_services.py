@@ -1,8 +1,10 @@
 """`make up` and `make down`, and deployed flows on the server and worker they start."""
 
+import base64
 import json
 import os
 import random
+import shlex
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -38,11 +41,12 @@ def environment(tmp_path_factory) -> Iterator[dict[str, str]]:
     }
     try:
         services(environment, "up")
-        prefect = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+        lines = (folder / "env.sh").read_text().splitlines()
+        prefect = dict(shlex.split(line)[1].split("=", 1) for line in lines)
         yield environment | prefect | {"PREFECT_HOME": str(folder / "prefect")}
     finally:
         services(environment, "down")
-    assert not list(folder.glob("*.pid"))
+    assert not folder.exists()
     shown = subprocess.check_output(["ps", "-A", "-o", "command="], text=True)
     assert f"--port {port}" not in shown
 
@@ -96,7 +100,9 @@ def ask(environment: dict[str, str], path: str, body: object = None) -> Any:
     """What the server's API answers, to a GET, or to a POST of a body."""
     data = None if body is None else json.dumps(body).encode()
     url = f"{environment['PREFECT_API_URL']}/{path}"
-    return json.load(urlopen(Request(url, data, {"Content-Type": "application/json"})))
+    password = base64.b64encode(environment["PREFECT_API_AUTH_STRING"].encode()).decode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Basic {password}"}
+    return json.load(urlopen(Request(url, data, headers)))
 
 
 def states(environment: dict[str, str]) -> dict[str, list[str | None]]:
@@ -155,3 +161,72 @@ def test_a_second_up_says_what_is_running(environment: dict[str, str]) -> None:
     )
     assert again.returncode == 1
     assert "running already; `make down` stops it" in again.stderr
+
+
+def test_the_server_answers_nobody_without_the_password(environment: dict[str, str]) -> None:
+    folder, url = Path(environment["SOLA_SERVICES"]), environment["PREFECT_API_URL"]
+    assert (folder / "env.sh").stat().st_mode & 0o777 == 0o600
+    wrong = {"Authorization": f"Basic {base64.b64encode(b'sola:guess').decode()}"}
+    for headers in ({}, wrong):
+        request = Request(f"{url}/flows/", b'{"name": "x"}', headers)
+        with pytest.raises(HTTPError) as refused:
+            urlopen(request)
+        assert refused.value.code == 401
+    asked = {
+        "Origin": "http://evil.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type",
+    }
+    with pytest.raises(HTTPError) as refused:  # what a browser asks before it lets a page ask
+        urlopen(Request(f"{url}/flows/", headers=asked, method="OPTIONS"))
+    assert refused.value.code == 400
+    assert "Access-Control-Allow-Origin" not in refused.value.headers
+
+
+def alone(folder: Path, command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`make up` or `make down` in a folder where nothing runs."""
+    return subprocess.run(
+        [sys.executable, "-m", "flows.services", command],
+        cwd=ROOT,
+        env=os.environ | {"SOLA_SERVICES": str(folder)} | settings,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_port_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = alone(tmp_path / "services", "up", SOLA_PORT=port)
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.accept()  # nobody has even asked
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr and "SOLA_PORT" in done.stderr
+    assert not (tmp_path / "services").exists()
+
+
+def test_down_stops_no_other_program_and_removes_what_is_ours(tmp_path: Path) -> None:
+    other = subprocess.Popen(
+        ["bash", "-c", "exec -a my-own-prefect-worker sleep 1000"], start_new_session=True
+    )
+    try:
+        pids = {
+            "server": f"{other.pid} another-boot 1",  # the id is used again
+            "worker": str(other.pid),
+            "worker-gpu0": "",  # power was lost
+            "worker-gpu1": "\0" * 8,
+            "worker-gpu2": f"{2**22 + 1} another-boot 1",
+        }
+        for name, content in pids.items():
+            (tmp_path / f"{name}.pid").write_text(content)
+        (tmp_path / "worker.log").write_text("log")
+        (tmp_path / "notes.txt").write_text("not ours")
+        done = alone(tmp_path, "down")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert other.poll() is None
+        assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+        assert alone(tmp_path / "nothing", "down").returncode == 0
+    finally:
+        other.kill()
+        other.wait()

@@ -1,6 +1,8 @@
 """Submissions: layouts found in folders and zips, what counts as a mask, zips written whole."""
 
+import errno
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from warehouse.submissions import (
     label_palette,
     list_masks,
     read_mask,
+    replacing,
     write_zip,
 )
 
@@ -76,6 +79,42 @@ def test_masks_are_0_and_255_and_labels_keep_their_values() -> None:
         assert image.mode == "P"
         np.testing.assert_array_equal(np.array(image), LABELS_HW)
         assert image.getpalette()[:12] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
+
+
+def test_a_file_is_replaced_as_the_umask_and_its_kind_ask(tmp_path: Path) -> None:
+    def write(path: Path) -> int:
+        with replacing(path) as stream:
+            stream.write(b"new")
+        return path.stat().st_mode & 0o777
+
+    before = os.umask(0o027)
+    try:
+        assert write(tmp_path / "new") == 0o640
+        os.umask(0o002)
+        assert write(tmp_path / "shared") == 0o664
+        (tmp_path / "private").touch(mode=0o600)
+        assert write(tmp_path / "private") == 0o600
+    finally:
+        os.umask(before)
+    (tmp_path / "link").symlink_to(tmp_path / "private")
+    (tmp_path / "private").write_bytes(b"old")
+    write(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "private").read_bytes() == b"new"
+    write(Path("/dev/null"))
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_full_disk_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "masks.zip").write_bytes(b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SubmissionError, match=r"masks\.zip: cannot be written: No space left"):
+        write_zip(tmp_path / "masks.zip", [("a.png", b"new")])
+    assert [path.name for path in tmp_path.iterdir()] == ["masks.zip"]
+    assert (tmp_path / "masks.zip").read_bytes() == b"old"
 
 
 def test_a_zip_has_the_same_bytes_each_time_and_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from warehouse.frames import FrameError, image_files
 from warehouse.masks import RLE
+from warehouse.regular import open_regular
 
 VOID = "void"  # object id of the pixels that count neither as object nor as background
 ERRORS_SHOWN = 5  # of one video; `sola check` shows all
@@ -177,16 +178,26 @@ def read_json_object(file: Path) -> dict[str, Any]:
     A key that occurs twice in an object has no usable value: it is of no JSON type.
     """
     try:
-        value = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
-    except FileNotFoundError as error:
-        raise SourceError(f"{file}: no such file") from error
+        value = json.loads(_content(file).decode(), object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise SourceError(f"{file}, line {error.lineno}: malformed JSON: {error.msg}") from error
     except UnicodeDecodeError as error:
         raise SourceError(f"{file}: is not UTF-8 text ({error})") from error
+    except (RecursionError, ValueError) as error:  # nested too deeply; a number of 5,000 digits
+        raise SourceError(f"{file}: is not the JSON of a data set ({error})") from error
     if not isinstance(value, dict):
         raise SourceError(f"{file}: must hold a JSON object, but holds a {type(value).__name__}")
     return value
+
+
+def _content(file: Path) -> bytes:
+    try:
+        with open_regular(file) as stream:
+            return stream.read()
+    except FileNotFoundError as error:
+        raise SourceError(f"{file}: no such file") from error
+    except OSError as error:
+        raise SourceError(f"{file}: cannot be read: {error.strerror or error}") from error
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -202,10 +213,7 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
 
     Raises SourceError when there is no such file.
     """
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError as error:
-        raise SourceError(f"{file}: no such file") from error
+    content = _content(file)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
