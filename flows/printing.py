@@ -13,12 +13,14 @@ from rich.table import Table
 from tasks.compare import Comparison, Difference, Pair
 from tasks.experiment_tables import experiment_tables
 from warehouse import TABLES, Key, Warehouse
+from warehouse.outputs import check_output, files_of
 from warehouse.queries import VIEWS, load_query, named_queries
 from warehouse.sources import PROTOCOL
 
 FORMATS = ("table", "csv", "json", "parquet")
 TABLE_ROWS = 60  # of a longer result the first and last are shown; the other formats have all
-console = Console()
+PIPE_WIDTH = 10_000  # columns: where nobody's screen ends the lines, tables break none
+console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 SUMMARY = {
     "expressions": "number",
@@ -47,8 +49,11 @@ def write_result(warehouse: str, sql: str, format: str, out: Path | None) -> Non
         raise ValueError(f"there is no format {format!r}; valid are: {', '.join(FORMATS)}")
     if format == "parquet" and out is None:
         raise ValueError("parquet is not text: name a file with --out FILE.parquet")
+    store = Warehouse(warehouse)
+    if out is not None:
+        check_output(out, files_of(store, out))
     query = load_query(sql) if sql in named_queries() else sql
-    result = Warehouse(warehouse).connect().sql(query)
+    result = store.connect().sql(query)
     if result is None:
         raise ValueError("this SQL returns no rows; ask with SELECT or FROM")
     if format == "parquet":

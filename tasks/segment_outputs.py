@@ -23,8 +23,9 @@ from tasks.pictures import overlay
 from tasks.tables import read_expressions, read_mask_tracks, read_video, track_commits
 from tasks.video_writer import h264_video
 from warehouse import Key, Warehouse
-from warehouse.frames import read_frames, video_length
-from warehouse.submissions import SubmissionError, encode_mask, label_palette, replacing
+from warehouse.frames import image_files, read_frames, video_length
+from warehouse.outputs import OutputError, check_output, check_unread, folder_of
+from warehouse.submissions import encode_mask, label_palette, replacing
 
 FOLDER_RATE = 24  # frames per second of a folder of images
 SHORT_SIDE = 360  # smaller videos are shown enlarged, so that text is legible
@@ -32,23 +33,31 @@ SHORT_SIDE = 360  # smaller videos are shown enlarged, so that text is legible
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Where to write the overlay video, the folder of masks and the JSON; None: not at all.
-
-    Raises SubmissionError for a place that cannot be written to.
-    """
+    """Where to write the overlay video, the folder of masks and the JSON; None: not at all."""
 
     video: Path | None = None
     masks: Path | None = None
     tracks: Path | None = None
 
-    def __post_init__(self) -> None:
+    def check(self, store: Warehouse, video: Path, sentences: int) -> None:
+        """Raise OutputError for a place that cannot be written to, or is the video's own."""
+        frames = image_files(video) if video.is_dir() else [video]
+        read = [*frames, *folder_of(store)]
         if self.video and self.video.suffix.lower() != ".mp4":
-            raise SubmissionError(f"{self.video}: the overlay video is an .mp4 file; name it so")
-        for file in (self.video, self.tracks):
-            if file and not file.absolute().parent.is_dir():
-                raise SubmissionError(f"{file}: there is no folder {file.absolute().parent}")
+            raise OutputError(f"{self.video}: the overlay video is an .mp4 file; name it so")
+        for file in filter(None, (self.video, self.tracks)):
+            check_output(file, read)
+        if self.video and self.tracks and self.video.resolve() == self.tracks.resolve():
+            raise OutputError(f"{self.video}: is to be both the overlay and the JSON; name two")
         if self.masks and self.masks.exists() and not self.masks.is_dir():
-            raise SubmissionError(f"{self.masks}: is a file; give a folder for the masks")
+            raise OutputError(f"{self.masks}: is a file; give a folder for the masks")
+        for folder in (self.masks / str(e) for e in range(sentences if self.masks else 0)):
+            if folder.is_dir() and video.is_dir() and folder.samefile(video):
+                raise OutputError(
+                    f"{self.masks}: masks would be written to {folder}, among the frames of the "
+                    "video; give another folder"
+                )
+            check_unread(folder.glob("*.png"), read)
 
 
 @dataclass(frozen=True, kw_only=True)

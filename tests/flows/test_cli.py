@@ -5,6 +5,8 @@ import io
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -172,3 +174,14 @@ def test_flow_errors_end_in_their_message(prefect_server: str, tmp_path: Path) -
         assert message in " ".join(result.output.split()), (arguments, result.output)
         assert result.exit_code == code, (arguments, result.output)
         assert "Traceback" not in result.output
+
+
+def test_lines_are_not_broken_where_no_screen_ends_them(tmp_path: Path) -> None:
+    """A path in a message, and the cells of a table, can be copied and searched for in a pipe."""
+    place = tmp_path / "a folder with a long name" / ("x" * 90)
+    command = [sys.executable, "-m", "flows.cli", "query"]
+    said = subprocess.run([*command, "SELECT 1", "--warehouse", place], capture_output=True)
+    assert f"{place} is not a warehouse" in said.stderr.decode()
+    listed = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    description = TABLES["scores"].metadata[b"description"].decode()
+    assert description in listed and len(description) > 80

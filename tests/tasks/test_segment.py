@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
+from flows.segment import segment as segment_flow
 from sola_model.recipes import DEMO
 from tasks.detect import detect_videos, wanted_detections
 from tasks.evaluate import evaluate_videos
@@ -37,8 +38,8 @@ from tasks.video_writer import h264_video
 from tests.untrained import publish_untrained
 from warehouse import Key, Warehouse, WarehouseError, read_video
 from warehouse.demo_data import write_dataset
+from warehouse.outputs import OutputError
 from warehouse.sources.base import SourceError
-from warehouse.submissions import SubmissionError
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 10
@@ -222,10 +223,14 @@ def test_a_video_without_tracks_is_shown_with_nothing_found(store, tmp_path) -> 
 
 
 def test_what_cannot_be_is_said_before_any_work(store, folder, tmp_path) -> None:
-    with pytest.raises(SubmissionError, match=r"an \.mp4 file"):
-        Outputs(video=tmp_path / "v.avi")
-    with pytest.raises(SubmissionError, match="there is no folder"):
-        Outputs(tracks=tmp_path / "none" / "v.json")
+    with pytest.raises(OutputError, match=r"an \.mp4 file"):
+        Outputs(video=tmp_path / "v.avi").check(store, folder, 1)
+    with pytest.raises(OutputError, match="there is no folder"):
+        Outputs(tracks=tmp_path / "none" / "v.json").check(store, folder, 1)
+    with pytest.raises(OutputError, match="both the overlay and the JSON"):
+        Outputs(video=tmp_path / "v.mp4", tracks=tmp_path / "v.mp4").check(store, folder, 1)
+    with pytest.raises(OutputError, match="is a file"):
+        Outputs(masks=Path(__file__)).check(store, folder, 1)
     with pytest.raises(SourceError, match="no such file or folder"):
         ingest_clips.fn(store.url, str(tmp_path / "none.mp4"), TEXTS, None, 1, 99)
     with pytest.raises(SourceError, match="is no video"):
@@ -235,6 +240,44 @@ def test_what_cannot_be_is_said_before_any_work(store, folder, tmp_path) -> None
     for place in (tmp_path, Warehouse.create(tmp_path / "empty").root):
         with pytest.raises(WarehouseError, match=r"sola demo.*sola.*train.*sola import-checkpoint"):
             run_to_segment_with(str(place), None)
+
+
+@pytest.mark.parametrize("link", ["same", "symbolic", "hard", "folder"])
+@pytest.mark.parametrize("output", ["video", "masks", "tracks"])
+def test_outputs_that_are_the_input_are_refused(store, file, folder, tmp_path, output, link):
+    """The input itself, links to it, and a path through a link to its folder."""
+    clip, frames = tmp_path / "here" / "clip.mp4", tmp_path / "here" / "0"
+    frames.mkdir(parents=True)
+    shutil.copy(file, clip)
+    for image in folder.iterdir():
+        Image.open(image).save(frames / f"{image.stem}.png")
+    read = frames / "00000.png" if output == "masks" else clip
+    place = tmp_path / "out" / ("0/00000.png" if output == "masks" else "out.mp4")
+    if link == "folder":
+        (tmp_path / "out").symlink_to(tmp_path / "here")
+        place = tmp_path / "out" / read.relative_to(tmp_path / "here")
+    elif link == "same":
+        place = read
+    else:
+        place.parent.mkdir(parents=True)
+        (place.symlink_to if link == "symbolic" else place.hardlink_to)(read)
+    given = place.parents[1] if output == "masks" else place
+    with pytest.raises(OutputError, match=r"would destroy .*, which is read|among the frames"):
+        Outputs(**{output: given}).check(store, frames if output == "masks" else clip, 1)
+    other = tmp_path / "other.mp4"
+    other.write_bytes(b"of an earlier run")
+    Outputs(**{output: tmp_path / "masks" if output == "masks" else other}).check(store, clip, 1)
+
+
+def test_the_flow_refuses_before_it_computes(store, file, tmp_path) -> None:
+    clip = tmp_path / "clip.mp4"
+    shutil.copy(file, clip)
+    before = len(store.current("ingest"))
+    with pytest.raises(OutputError, match="would destroy"):
+        segment_flow.fn(store.url, str(clip), TEXTS, out=str(clip))
+    with pytest.raises(OutputError, match="would destroy"):
+        segment_flow.fn(store.url, str(clip), TEXTS, tracks=str(store.root / "warehouse.json"))
+    assert len(store.current("ingest")) == before and clip.read_bytes() == file.read_bytes()
 
 
 def test_sentences_that_were_replaced_meanwhile_are_noticed(store, folder) -> None:
