@@ -25,7 +25,7 @@ from tasks.segment import (
     segment_recipe,
     wanted_clip_scores,
 )
-from tasks.segment_outputs import Found, Outputs, overlay_rate, write_outputs
+from tasks.segment_outputs import Found, Outputs, shown_times, write_outputs
 from warehouse import Warehouse, WarehouseError
 
 
@@ -77,8 +77,8 @@ def segment(
     _check(over_videos("evaluate", store, scores, evaluate_videos, trained, workers))
     require_current(store, scores)
     with frame_progress("write", frame_count(store, keys)) as on_frame:
-        rate = overlay_rate(video, every, fps)
-        return write_outputs(warehouse, keys, trained, outputs, rate, on_frame)
+        times = shown_times(video, every, fps)
+        return write_outputs(warehouse, keys, trained, outputs, times, on_frame)
 
 
 def _check(summary: Summary) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from warehouse.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from warehouse.images import IMAGE_SUFFIXES
 from warehouse.storage import Disk
 from warehouse.store import Warehouse
+from warehouse.video_files import VIDEO_SUFFIXES
 
 
 class OutputError(ValueError):

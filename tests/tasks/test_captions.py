@@ -8,7 +8,7 @@ import pytest
 
 from tasks.captions import BACKGROUND, band, put, tag
 from tasks.pictures import PALETTE
-from tasks.video_writer import h264_video
+from tasks.video_writer import evenly, h264_video
 from warehouse import read_video
 from warehouse.submissions import SubmissionError
 
@@ -55,7 +55,7 @@ def test_what_is_put_stays_inside(x: int, y: int) -> None:
 def test_a_video_comes_back(tmp_path) -> None:
     pictures = [np.full((33, 48, 3), 20 * t, np.uint8) for t in range(10)]
     rate = Fraction(30000, 1001)
-    with h264_video(tmp_path / "v.mp4", rate) as write:
+    with h264_video(tmp_path / "v.mp4", evenly(10, rate)) as write:
         for picture in pictures:
             write(picture)
         assert not (tmp_path / "v.mp4").exists()  # before it is complete
@@ -69,12 +69,12 @@ def test_a_video_comes_back(tmp_path) -> None:
 
 
 def test_an_error_leaves_no_video(tmp_path) -> None:
-    with pytest.raises(RuntimeError), h264_video(tmp_path / "v.mp4", Fraction(24)) as write:
+    with pytest.raises(RuntimeError), h264_video(tmp_path / "v.mp4", [Fraction(0)]) as write:
         write(np.zeros((32, 48, 3), np.uint8))
         raise RuntimeError
     assert not list(tmp_path.iterdir())
     with (
         pytest.raises(SubmissionError, match="cannot be written"),
-        h264_video(tmp_path / "none" / "v.mp4", Fraction(24)),
+        h264_video(tmp_path / "none" / "v.mp4", [Fraction(0)]),
     ):
         pass

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,9 +33,9 @@ from tasks.segment import (
     segment_recipe,
     wanted_clip_scores,
 )
-from tasks.segment_outputs import Found, Outputs, overlay_rate, write_outputs
+from tasks.segment_outputs import Found, Outputs, shown_times, write_outputs
 from tasks.tables import read_mask_tracks
-from tasks.video_writer import h264_video
+from tasks.video_writer import evenly, h264_video
 from tests.untrained import publish_untrained
 from warehouse import Key, Warehouse, WarehouseError, read_video
 from warehouse.demo_data import write_dataset
@@ -65,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
     path = tmp_path_factory.mktemp("file") / "clip.mp4"
-    with h264_video(path, Fraction(12)) as write:
+    with h264_video(path, evenly(FRAMES, Fraction(12))) as write:
         for frame_HW3 in read_video(folder):
             write(frame_HW3)
     return path
@@ -97,8 +98,8 @@ def segment(
     outcomes += evaluate_videos.fn(store.url, scores, run)
     assert {outcome.status for outcome in outcomes} == {"done"}, outcomes
     require_current(store, scores)
-    rate = overlay_rate(str(video), every, None)
-    return keys, len(missing), write_outputs(store.url, keys, run, outputs, rate, lambda: None)
+    times = shown_times(str(video), every, None)
+    return keys, len(missing), write_outputs(store.url, keys, run, outputs, times, lambda: None)
 
 
 def test_overlay_masks_and_json_show_the_same_tracks(store, folder, tmp_path) -> None:
@@ -203,7 +204,12 @@ def test_clips_of_a_file_are_its_frames_in_order(store, file, tmp_path, every) -
     for picture, frame_HW3 in zip(pictures, frames, strict=True):
         shown_HW3 = picture[2 : 4 * 112 : 4, 2 : 4 * 144 : 4].astype(int)
         assert np.median(np.abs(shown_HW3 - frame_HW3)) < 8
-    assert overlay_rate(str(file), every, None) == Fraction(12, every)
+    assert shown_times(str(file), every, None) == evenly(len(names), Fraction(12, every))
+    with av.open(str(outputs.video)) as container:
+        assert container.streams.video[0].average_rate == Fraction(12, every)
+    assert [s for clip in clips for s in clip["seconds"]] == [
+        round(every * t / 12, 6) for t in range(len(names))
+    ]
     _, again, _ = segment(store, file, ["a bar"], Outputs(), every, clip_frames=4)
     assert again == 0
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warehouse.frames import FrameError, image_files
+from warehouse.frames import image_files
+from warehouse.images import FrameError
 from warehouse.masks import RLE
 
 VOID = "void"  # object id of the pixels that count neither as object nor as background
@@ -161,8 +162,11 @@ def listed_frames(path: Path, errors: list[str]) -> tuple[str, ...]:
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key that puts frame2 before frame10."""
-    parts = re.split(r"([0-9]+)", name.lower())
+    """Sort key that puts frame2 before frame10, and -2 before -1.
+
+    A minus sign is one where no letter or digit is before it: in frame-2 it joins two parts.
+    """
+    parts = re.split(r"((?:(?<![^\W_])-)?[0-9]+)", name.lower())
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
@@ -177,7 +181,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
     A key that occurs twice in an object has no usable value: it is of no JSON type.
     """
     try:
-        value = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+        value = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys)
     except FileNotFoundError as error:
         raise SourceError(f"{file}: no such file") from error
     except json.JSONDecodeError as error:

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from warehouse.frames import FrameError, check_image, frame_files, read_frames
+from warehouse.frames import frame_files, read_frames
+from warehouse.images import FrameError, check_image
 from warehouse.sources import list_splits, read_split
 from warehouse.sources.base import BadVideo, SourceError, SourceVideo, check_root, collected
 from warehouse.sources.labels import LabelImages

@@ -14,7 +14,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from warehouse.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, count_frames, image_files
+from warehouse.frames import image_files
+from warehouse.images import IMAGE_SUFFIXES
 from warehouse.sources.base import (
     BadVideo,
     SourceError,
@@ -28,6 +29,7 @@ from warehouse.sources.base import (
     read_json_object,
     read_lines,
 )
+from warehouse.video_files import VIDEO_SUFFIXES, count_frames
 
 SPLIT = "all"
 COLUMNS = ("video_id", "text")

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from warehouse.frames import check_image, files_signature, frame_size, image_header, open_image
+from warehouse.frames import files_signature, frame_size
+from warehouse.images import check_image, image_header, open_image
 from warehouse.masks import RLE
 from warehouse.sources.base import VOID, Masks, SourceError, SourceExpression, collected
 
