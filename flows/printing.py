@@ -1,9 +1,11 @@
 """What the command line prints: query results, status, scores, comparisons, experiments."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -43,7 +45,7 @@ def write_result(warehouse: str, sql: str, format: str, out: Path | None) -> Non
     """Run SQL, or a named query, and write the result to `out` or standard output.
 
     Raises:
-        ValueError: unknown format, or parquet without a file to write to.
+        ValueError: unknown format or name, or parquet without a file to write to.
     """
     if format not in FORMATS:
         raise ValueError(f"there is no format {format!r}; valid are: {', '.join(FORMATS)}")
@@ -52,6 +54,13 @@ def write_result(warehouse: str, sql: str, format: str, out: Path | None) -> Non
     store = Warehouse(warehouse)
     if out is not None:
         check_output(out, files_of(store, out))
+    if re.fullmatch(r"[\w-]+", sql.strip()) and sql not in named_queries():
+        close = get_close_matches(sql, [*named_queries(), *TABLES, *VIEWS], n=1)
+        hint = f"; is it {close[0]}?" if close else ";"
+        raise ValueError(
+            f"there is no query named {sql!r}{hint} `sola query` lists the queries and tables, "
+            'and "FROM TABLE" shows a table'
+        )
     query = load_query(sql) if sql in named_queries() else sql
     result = store.connect().sql(query)
     if result is None:

@@ -18,6 +18,7 @@ from tasks.segment import (
     DATASET,
     SPLIT,
     adopt_tracks,
+    encode_sentences,
     frame_count,
     ingest_clips,
     require_current,
@@ -64,6 +65,7 @@ def segment(
     settings = segment_recipe(trained, sam2, detector)
     keys = ingest_clips(warehouse, video, sentences, settings.detector, every, clip_frames)
     store = Warehouse(warehouse)
+    encode_sentences(store, settings, sentences)
     clips = [key.video_id for key in keys]
     wanted = wanted_tracks(store, DATASET, SPLIT, clips, settings)
     adopt_tracks(store, wanted)

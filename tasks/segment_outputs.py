@@ -158,7 +158,7 @@ def write_outputs(
             _count(found, clip)
             if outputs.tracks:
                 write(clip)
-            pictures = _painted(clip) if outputs.video else repeat(None, len(clip.frames))
+            pictures = painted(clip) if outputs.video else repeat(None, len(clip.frames))
             for t, picture_HW3 in enumerate(pictures):
                 if outputs.video:
                     show(picture_HW3)
@@ -179,7 +179,7 @@ def _count(found: list[Found], clip: Clip) -> None:
         )
 
 
-def _painted(clip: Clip) -> Iterator[np.ndarray]:
+def painted(clip: Clip) -> Iterator[np.ndarray]:
     """The frames with what each sentence selects in its colour, and the sentences below."""
     scale = min(math.ceil(SHORT_SIDE / min(clip.size)), LARGEST_SIDE // max(clip.size)) or 1
     height, width = (scale * side for side in clip.size)

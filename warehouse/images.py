@@ -1,7 +1,7 @@
 """One image file as a viewer shows it.
 
 An EXIF orientation is applied, what is transparent is white, of 16 bits the upper 8 count. Colour
-profiles are not applied. (Label images are read as they are stored, see `warehouse.sources.labels`.)
+profiles are not applied. Label images are read as they are stored (`warehouse.sources.labels`).
 """
 
 from collections.abc import Iterator

@@ -12,6 +12,7 @@ import io
 import os
 import tempfile
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,14 +38,7 @@ def list_masks(path: Path, tops: Collection[str]) -> dict[str, str]:
     `tops` are the names that a submission's first level may have; what lies around is cut off.
     Raises SubmissionError when there is no such folder or zip.
     """
-    if path.is_dir():
-        stored = [
-            os.path.relpath(os.path.join(folder, name), path).replace(os.sep, "/")
-            for folder, _, names in os.walk(path)
-            for name in names
-        ]
-    else:
-        stored = _zip(path).namelist()
+    stored = list_files(path)
     files = [name for name in stored if name.endswith(".png") and "__MACOSX" not in name]
     parts = [name.split("/") for name in files]
     for depth in range(DEPTH):
@@ -62,13 +56,27 @@ def list_masks(path: Path, tops: Collection[str]) -> dict[str, str]:
     return {name: name for name in files}
 
 
+def list_files(path: Path) -> list[str]:
+    """All files of a folder or zip. Raises SubmissionError when there is no such folder or zip."""
+    if path.is_dir():
+        return [
+            os.path.relpath(os.path.join(folder, name), path).replace(os.sep, "/")
+            for folder, _, names in os.walk(path)
+            for name in names
+        ]
+    return [name for name in _zip(path).namelist() if not name.endswith("/")]
+
+
 def read_mask(path: Path, stored: str) -> np.ndarray:
     """Pixel values (H, W) of a PNG of one channel, of a palette image its indices.
 
     Raises SubmissionError when it does not decode or has several channels.
     """
     where = f"{path}: {stored}" if path.is_file() else f"{path / stored}"
-    content = (path / stored).read_bytes() if path.is_dir() else _zip(path).read(stored)
+    try:
+        content = (path / stored).read_bytes() if path.is_dir() else _zip(path).read(stored)
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise SubmissionError(f"{where}: cannot be read: {error}; pack the masks again") from error
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()

@@ -40,14 +40,25 @@ class CachedTextEncoder:
         keys = {text: hashlib.sha256(text.encode()).hexdigest() for text in texts}
         found = self._read(set(keys.values()))
         missing = [text for text, key in keys.items() if key not in found]
-        if missing and self._encoder is None:
-            self._encoder = TextEncoder(self.name_or_path, self.device)
         for start in range(0, len(missing), TEXTS_PER_FILE):
             part = missing[start : start + TEXTS_PER_FILE]
-            features = dict(zip((keys[t] for t in part), self._encoder.encode(part), strict=True))
+            encoded = self._loaded().encode(part)
+            features = dict(zip((keys[text] for text in part), encoded, strict=True))
             self._write(features)
             found |= features
         return [found[keys[text]] for text in texts]
+
+    def faults(self, texts: Iterable[str]) -> dict[str, str]:
+        """The texts that the encoder does not take, with why; those it has encoded are sound."""
+        keys = {text: hashlib.sha256(text.encode()).hexdigest() for text in texts}
+        self._look_around()
+        new = [text for text, key in keys.items() if key not in self._places]
+        return {text: fault for text in new if (fault := self._loaded().fault(text))}
+
+    def _loaded(self) -> TextEncoder:
+        if self._encoder is None:
+            self._encoder = TextEncoder(self.name_or_path, self.device)
+        return self._encoder
 
     def _read(self, keys: Iterable[str]) -> dict[str, Tensor]:
         """The features that are there."""

@@ -185,3 +185,18 @@ def test_lines_are_not_broken_where_no_screen_ends_them(tmp_path: Path) -> None:
     listed = subprocess.run(command, capture_output=True, check=True).stdout.decode()
     description = TABLES["scores"].metadata[b"description"].decode()
     assert description in listed and len(description) > 80
+
+
+def test_the_version() -> None:
+    result = sola("--version")
+    assert result.exit_code == 0 and re.fullmatch(r"sola \d+\.\d+\.\d+\n", result.output)
+
+
+def test_a_misspelt_query_is_named(tmp_path: Path) -> None:
+    store = Warehouse.create(tmp_path / "w")
+    for name, meant in (("worst_expresions", "worst_expressions"), ("videoss", "videos")):
+        result = sola("query", name, "--warehouse", store.url)
+        assert result.exit_code == 1
+        assert f"there is no query named '{name}'; is it {meant}?" in result.output
+    assert sola("query", "FROM videos", "--warehouse", store.url).exit_code == 0
+    assert "`sola query` lists" in sola("query", "xyz", "--warehouse", store.url).output

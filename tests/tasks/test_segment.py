@@ -33,9 +33,9 @@ from tasks.segment import (
     segment_recipe,
     wanted_clip_scores,
 )
-from tasks.segment_outputs import Found, Outputs, shown_times, write_outputs
+from tasks.segment_outputs import Clip, Found, Outputs, painted, shown_times, write_outputs
 from tasks.tables import read_mask_tracks
-from tasks.video_writer import evenly, h264_video
+from tasks.video_writer import LARGEST_SIDE, evenly, h264_video
 from tests.untrained import publish_untrained
 from warehouse import Key, Warehouse, WarehouseError, read_video
 from warehouse.demo_data import write_dataset
@@ -284,6 +284,61 @@ def test_the_flow_refuses_before_it_computes(store, file, tmp_path) -> None:
     with pytest.raises(OutputError, match="would destroy"):
         segment_flow.fn(store.url, str(clip), TEXTS, tracks=str(store.root / "warehouse.json"))
     assert len(store.current("ingest")) == before and clip.read_bytes() == file.read_bytes()
+
+
+def test_a_sentence_that_is_too_long_is_found_before_tracking(store, file, tmp_path) -> None:
+    before = set(store.current("precompute"))
+    clip = tmp_path / "another.mp4"
+    clip.write_bytes(file.read_bytes() + b"free")  # another content
+    with pytest.raises(ValueError, match=r"'the red circle .*\.\.\. has \d+ tokens, this encoder"):
+        segment_flow.fn(store.url, str(clip), ["a bar", "the red circle " * 200])
+    assert set(store.current("precompute")) == before
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 2000), (2000, 30), (8, 9000), (2, 2)])
+def test_frames_of_any_shape_are_shown(store, tmp_path, height, width) -> None:
+    (tmp_path / "v").mkdir()
+    for t in range(2):
+        Image.new("RGB", (width, height), (90, 90, 90)).save(tmp_path / "v" / f"{t}.png")
+    clip = Clip(
+        path=tmp_path / "v", frames=("0", "1"), size=(height, width), sentences=("a bar",),
+        tracks=[], scores_E=({},), selected_E=([],),
+    )  # fmt: skip
+    with h264_video(tmp_path / "v.mp4", evenly(2, Fraction(2))) as write:
+        for picture_HW3 in painted(clip):
+            write(picture_HW3)
+    (first, _) = read_video(tmp_path / "v.mp4")
+    assert max(first.shape) <= LARGEST_SIDE and (first == 90).all(-1).any()
+
+
+def test_an_overlay_has_the_times_and_colours_of_the_video(store, tmp_path) -> None:
+    """12 frames of 3.07 s, as screen recorders write them, in a large picture of one colour."""
+    stamps = (0, 33, 66, 100, 400, 433, 466, 1500, 1533, 1566, 3000, 3033)
+    image_HW3 = np.full((720, 960, 3), (200, 60, 30), np.uint8)
+    clip = tmp_path / "clip.webm"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=30, width=960, height=720)
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 1000)
+        for stamp in stamps:
+            frame = av.VideoFrame.from_ndarray(image_HW3, format="rgb24")
+            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    times = shown_times(str(clip), 1, None)
+    np.testing.assert_allclose([float(time) for time in times], np.array(stamps) / 1000, atol=1e-3)
+    assert shown_times(str(clip), 3, None) == times[::3]
+    assert shown_times(str(clip), 3, 5.0) == evenly(4, Fraction(5))
+    overlay = tmp_path / "v.mp4"
+    with h264_video(overlay, times) as write:
+        for frame_HW3 in read_video(clip):
+            write(frame_HW3)
+    assert shown_times(str(overlay), 1, None) == pytest.approx(times, abs=1e-4)
+    with av.open(str(overlay)) as container:
+        stream = container.streams.video[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(3.066, abs=0.01)
+        assert (stream.codec_context.colorspace, stream.codec_context.color_range) == (1, 1)
+    back, frame_HW3 = next(read_video(overlay)), next(read_video(clip))
+    assert np.abs(back.astype(int) - frame_HW3).max() < 6
 
 
 def test_sentences_that_were_replaced_meanwhile_are_noticed(store, folder) -> None:

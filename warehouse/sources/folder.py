@@ -14,6 +14,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from warehouse.contents import described, names_in
 from warehouse.frames import image_files
 from warehouse.images import IMAGE_SUFFIXES
 from warehouse.sources.base import (
@@ -112,7 +113,7 @@ def _list_entries(root: Path) -> list[Path]:
     if not images and not entries:
         raise SourceError(
             f"{root}: holds no images ({', '.join(IMAGE_SUFFIXES)}), frame folders or video files "
-            f"({', '.join(VIDEO_SUFFIXES)})"
+            f"({', '.join(VIDEO_SUFFIXES)}), but {described(names_in(root))}"
         )
     return [root] if images else sorted(entries, key=lambda path: natural(path.name))
 
