@@ -54,13 +54,8 @@ def write_result(warehouse: str, sql: str, format: str, out: Path | None) -> Non
     store = Warehouse(warehouse)
     if out is not None:
         check_output(out, files_of(store, out))
-    if re.fullmatch(r"[\w-]+", sql.strip()) and sql not in named_queries():
-        close = get_close_matches(sql, [*named_queries(), *TABLES, *VIEWS], n=1)
-        hint = f"; is it {close[0]}?" if close else ";"
-        raise ValueError(
-            f"there is no query named {sql!r}{hint} `sola query` lists the queries and tables, "
-            'and "FROM TABLE" shows a table'
-        )
+    if re.fullmatch(r"[\w-]+", sql) and sql not in named_queries():
+        raise ValueError(_no_query(sql))
     query = load_query(sql) if sql in named_queries() else sql
     result = store.connect().sql(query)
     if result is None:
@@ -78,6 +73,16 @@ def write_result(warehouse: str, sql: str, format: str, out: Path | None) -> Non
         sys.stdout.write(text)
     else:
         out.write_text(text, encoding="utf-8")
+
+
+def _no_query(name: str) -> str:
+    """What to say of one word that is no named query."""
+    said = f"there is no query named {name!r}"
+    if name in (*TABLES, *VIEWS):
+        return f'{said}, but a table: ask "FROM {name}"'
+    if close := get_close_matches(name, [*named_queries(), *TABLES, *VIEWS], n=1):
+        said += f"; is it {close[0]}?"
+    return f"{said} (`sola query` lists the queries and tables)"
 
 
 def print_catalogue() -> None:

@@ -210,7 +210,7 @@ def _lacks_index(path: Path) -> bool:
             if size < 8:  # to the end of the file, or no box at all
                 break
             file.seek(size - 8, 1)
-    return b"moov" not in boxes and b"ftyp" in boxes[:1]
+    return b"moov" not in boxes and boxes[:1] in ([b"ftyp"], [b"wide"], [b"mdat"])
 
 
 def _check_whole(

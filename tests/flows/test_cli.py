@@ -199,4 +199,5 @@ def test_a_misspelt_query_is_named(tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert f"there is no query named '{name}'; is it {meant}?" in result.output
     assert sola("query", "FROM videos", "--warehouse", store.url).exit_code == 0
+    assert 'ask "FROM videos"' in sola("query", "videos", "--warehouse", store.url).output
     assert "`sola query` lists" in sola("query", "xyz", "--warehouse", store.url).output

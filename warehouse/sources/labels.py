@@ -159,9 +159,10 @@ def read_labels(file: Path) -> np.ndarray:
     Raises FrameError when the image does not decode, SourceError when it is no label image.
     """
     with open_image(file) as image:
-        _check_mode(file, image.mode, (*MODES, "1"))
         image.load()  # inside np.array an error of decoding could get lost
-        return np.array(image, dtype=np.uint8)
+        mode, labels_HW = image.mode, np.array(image)
+    _check_mode(file, mode, (*MODES, "1"))
+    return labels_HW.astype(np.uint8)
 
 
 def _values(labels_HW: np.ndarray) -> list[int]:
