@@ -37,10 +37,10 @@ def h264_video(path: Path, times: Sequence[Fraction]) -> Iterator[Callable[[np.n
     ticks = [round(time * TICKS) for time in times]
     lasting = [after - before for before, after in pairwise(ticks)]
     lasting.append(lasting[-1] if lasting else round(ONE_PICTURE_S * TICKS))
-    rate = Fraction(len(lasting) * TICKS, sum(lasting))
+    rate = Fraction(len(lasting) * TICKS, sum(lasting)).limit_denominator(1001)
     shown = zip(ticks, lasting, strict=True)
     with replacing(path) as file, av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=max(rate, 1), options=OPTIONS)
+        stream = container.add_stream("libx264", rate=max(rate, Fraction(1)), options=OPTIONS)
         stream.pix_fmt = "yuv420p"
         codec = stream.codec_context
         codec.time_base = Fraction(1, TICKS)

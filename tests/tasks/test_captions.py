@@ -11,6 +11,7 @@ from tasks.pictures import PALETTE
 from tasks.video_writer import evenly, h264_video
 from warehouse import read_video
 from warehouse.submissions import SubmissionError
+from warehouse.video_files import video_timing
 
 LONG = "the small striped triangle that starts left of the circle and then turns back towards it"
 
@@ -78,3 +79,13 @@ def test_an_error_leaves_no_video(tmp_path) -> None:
         h264_video(tmp_path / "none" / "v.mp4", [Fraction(0)]),
     ):
         pass
+
+
+def test_many_irregular_times_are_kept(tmp_path) -> None:
+    """Their mean rate is no small fraction."""
+    times = [Fraction(t * t + 7 * t, 99_991) for t in range(300)]
+    with h264_video(tmp_path / "v.mp4", times) as write:
+        for t in range(300):
+            write(np.full((32, 48, 3), t % 200, np.uint8))
+    back, _ = video_timing(tmp_path / "v.mp4")
+    np.testing.assert_allclose([float(t) for t in back], [float(t) for t in times], atol=1e-5)

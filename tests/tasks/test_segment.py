@@ -308,7 +308,7 @@ def test_frames_of_any_shape_are_shown(store, tmp_path, height, width) -> None:
         for picture_HW3 in painted(clip):
             write(picture_HW3)
     (first, _) = read_video(tmp_path / "v.mp4")
-    assert max(first.shape) <= LARGEST_SIDE and (first == 90).all(-1).any()
+    assert max(first.shape) <= LARGEST_SIDE and np.abs(first[0, 0].astype(int) - 90).max() < 12
 
 
 def test_an_overlay_has_the_times_and_colours_of_the_video(store, tmp_path) -> None:
