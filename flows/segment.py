@@ -61,11 +61,11 @@ def segment(
     paths = {"video": out, "masks": masks, "tracks": tracks}
     outputs = Outputs(**{name: Path(path) for name, path in paths.items() if path})
     trained = run_to_segment_with(warehouse, run)
-    outputs.check(Warehouse(warehouse), Path(video), len(sentences))
-    settings = segment_recipe(trained, sam2, detector)
-    keys = ingest_clips(warehouse, video, sentences, settings.detector, every, clip_frames)
     store = Warehouse(warehouse)
+    outputs.check(store, Path(video), len(sentences))
+    settings = segment_recipe(trained, sam2, detector)
     encode_sentences(store, settings, sentences)
+    keys = ingest_clips(warehouse, video, sentences, settings.detector, every, clip_frames)
     clips = [key.video_id for key in keys]
     wanted = wanted_tracks(store, DATASET, SPLIT, clips, settings)
     adopt_tracks(store, wanted)

@@ -14,7 +14,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from warehouse.submissions import replacing
 
-OPTIONS = {"preset": "veryfast", "crf": "20"}
+# Without B-frames, since MP4 counts a duration in the order of decoding.
+OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0"}
 LARGEST_SIDE = 8192  # pixels; H.264 has no level for more
 TICKS = 360_000  # in a second: whole numbers for 24, 25, 30 and 60 frames, and for 1001ths of them
 ONE_PICTURE_S = Fraction(1, 24)  # for which a picture alone is shown

@@ -20,7 +20,7 @@ def names_in(folder: Path) -> list[str]:
 def described(names: Iterable[str]) -> str:
     """How many files there are of each ending, with an example: "3 .jpg (0/00000.jpg)"."""
     by_kind: dict[str, list[str]] = {}
-    for name in names:
+    for name in sorted(names):
         kind = PurePosixPath(name.replace("\\", "/")).suffix or "without an ending"
         by_kind.setdefault(kind, []).append(name)
     most_first = sorted(by_kind, key=lambda kind: -len(by_kind[kind]))
