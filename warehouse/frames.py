@@ -14,6 +14,7 @@ import numpy as np
 
 from warehouse.images import IMAGE_SUFFIXES, FrameError, image_treatments, read_image, shown_size
 from warehouse.video_files import VIDEO_SUFFIXES, decode_video, video_treatments
+from warehouse.video_files import count_frames as count_frames
 
 
 def read_frames(path: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
