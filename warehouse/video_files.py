@@ -199,18 +199,18 @@ NO_INDEX = (
 
 
 def _lacks_index(path: Path) -> bool:
-    """Whether it is an MP4 or QuickTime file without the box that says where its frames are."""
-    boxes = []
+    """Whether it is an MP4 or QuickTime file without a whole box that says where its frames are."""
+    total = path.stat().st_size
+    boxes: list[tuple[bytes, bool]] = []  # kind, and whether the box is whole
     with path.open("rb") as file:
-        while len(header := file.read(8)) == 8 and len(boxes) < 64:
+        while len(header := file.read(8)) == 8 and all(whole for _, whole in boxes):
             size, kind = int.from_bytes(header[:4]), header[4:]
-            boxes.append(kind)
             if size == 1:  # a 64-bit size follows
                 size = int.from_bytes(file.read(8)) - 8
-            if size < 8:  # to the end of the file, or no box at all
-                break
-            file.seek(size - 8, 1)
-    return b"moov" not in boxes and boxes[:1] in ([b"ftyp"], [b"wide"], [b"mdat"])
+            boxes.append((kind, size >= 8 and file.tell() - 8 + size <= total))
+            file.seek(max(size - 8, 0), 1)
+    first = boxes[0][0] if boxes else b""
+    return first in (b"ftyp", b"wide", b"mdat") and (b"moov", True) not in boxes
 
 
 def _check_whole(
