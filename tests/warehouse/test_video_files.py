@@ -270,7 +270,7 @@ def test_a_recording_without_its_index(tmp_path: Path) -> None:
     for suffix in (".mp4", ".mov"):
         file = write(tmp_path / f"v{suffix}", [noise(t) for t in range(30)])
         content = file.read_bytes()
-        for kept in (len(content) // 20, len(content) // 2, len(content) - 50):
+        for kept in (len(content) // 20, len(content) // 2, content.index(b"trak") + 20):
             file.write_bytes(content[:kept])
             with pytest.raises(FrameError, match="has no index"):
                 names(file)
