@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -18,7 +17,7 @@ from warehouse.submissions import replacing
 OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0"}
 LARGEST_SIDE = 8192  # pixels; H.264 has no level for more
 TICKS = 360_000  # in a second: whole numbers for 24, 25, 30 and 60 frames, and for 1001ths of them
-ONE_PICTURE_S = Fraction(1, 24)  # for which a picture alone is shown
+ONE_PICTURE_RATE = Fraction(24)  # in a second, of a picture alone
 
 
 def evenly(count: int, rate: Fraction) -> list[Fraction]:
@@ -30,16 +29,16 @@ def evenly(count: int, rate: Fraction) -> list[Fraction]:
 def h264_video(path: Path, times: Sequence[Fraction]) -> Iterator[Callable[[np.ndarray], None]]:
     """An MP4 file; yields what to call with each picture (H, W, 3), RGB uint8, all of one size.
 
-    `times`: of each picture, seconds at which it is shown, ascending; the last is shown for as
-    long as the one before. The file is there when the block ends, complete, and not at all after an
+    `times`: of each picture, seconds at which it is shown, ascending; the last is shown for their
+    mean distance. The file is there when the block ends, complete, and not at all after an
     error. Pictures of more than `LARGEST_SIDE` pixels are shrunk. An odd side loses its last row or
     column, since H.264 has even sides here.
     """
     ticks = [round(time * TICKS) for time in times]
-    lasting = [after - before for before, after in pairwise(ticks)]
-    lasting.append(lasting[-1] if lasting else round(ONE_PICTURE_S * TICKS))
-    rate = Fraction(len(lasting) * TICKS, sum(lasting)).limit_denominator(1001)
-    shown = zip(ticks, lasting, strict=True)
+    rate = ONE_PICTURE_RATE
+    if len(ticks) > 1:
+        rate = Fraction((len(ticks) - 1) * TICKS, ticks[-1] - ticks[0]).limit_denominator(1001)
+    shown = iter(ticks)
     with replacing(path) as file, av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=max(rate, Fraction(1)), options=OPTIONS)
         stream.pix_fmt = "yuv420p"
@@ -60,7 +59,7 @@ def h264_video(path: Path, times: Sequence[Fraction]) -> Iterator[Callable[[np.n
                 dst_color_range=ColorRange.MPEG,
             )
             frame.time_base = codec.time_base
-            frame.pts, frame.duration = next(shown)
+            frame.pts = next(shown)
             container.mux(stream.encode(frame))
 
         yield write
