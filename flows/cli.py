@@ -1,6 +1,8 @@
 """The command line `sola`. Each command is a function in `flows/commands/`, listed here."""
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -28,6 +30,26 @@ app = typer.Typer(
     help="Referring video object segmentation by language-aligned track selection (SOLA).\n\n"
     "Example: `sola demo`",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sola {metadata.version('sola-rvos')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 PANELS = {
     "From videos to scores": (
         pipeline.demo,

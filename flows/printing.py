@@ -1,9 +1,11 @@
 """What the command line prints: query results, status, scores, comparisons, experiments."""
 
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 
 from rich.console import Console
@@ -14,11 +16,14 @@ from tasks.experiment_tables import experiment_tables
 from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.demo_data import SAMPLE_CLIP
 from warehouse.exports import WRITERS
+from warehouse.outputs import check_output, files_of
 from warehouse.queries import VIEWS, check_reads, load_query, named_queries
 from warehouse.sources import PROTOCOL
 from warehouse.submissions import replacing
 
-console = Console(markup=False, emoji=False)  # texts and names are shown as they are
+PIPE_WIDTH = 10_000  # columns: where nobody's screen ends the lines, tables break none
+# Texts and names are shown as they are.
+console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 SUMMARY = {
     "expressions": "number",
@@ -45,15 +50,20 @@ def write_result(
     Unless it is `unsafe`, the SQL can do nothing but read this warehouse.
 
     Raises:
-        ValueError: unknown format, parquet without a file to write to, SQL that does more than
-            read, or a file that cannot be written: then one that was there stays as it was.
+        ValueError: unknown format or name, parquet without a file to write to, SQL that does more
+            than read, or a file that cannot be written: then one that was there stays as it was.
     """
     if format not in WRITERS:
         raise ValueError(f"there is no format {format!r}; valid are: {', '.join(WRITERS)}")
     if format == "parquet" and out is None:
         raise ValueError("parquet is not text: name a file with --out FILE.parquet")
+    store = Warehouse(warehouse)
+    if out is not None:
+        check_output(out, files_of(store, out))
+    if re.fullmatch(r"[\w-]+", sql) and sql not in named_queries():
+        raise ValueError(_no_query(sql))
     query = load_query(sql) if sql in named_queries() else sql
-    with Warehouse(warehouse).connect(read_only=not unsafe) as connection, _unsafe_named():
+    with store.connect(read_only=not unsafe) as connection, _unsafe_named():
         if not unsafe:
             check_reads(connection, query)
         result = connection.sql(query)
@@ -75,6 +85,16 @@ def _unsafe_named() -> Iterator[None]:
             f"{error}\n`sola query` only reads this warehouse; --unsafe lets SQL do all that you "
             "may do: read and write any file, load extensions, use the network"
         ) from error
+
+
+def _no_query(name: str) -> str:
+    """What to say of one word that is no named query."""
+    said = f"there is no query named {name!r}"
+    if name in (*TABLES, *VIEWS):
+        return f'{said}, but a table: ask "FROM {name}"'
+    if close := get_close_matches(name, [*named_queries(), *TABLES, *VIEWS], n=1):
+        said += f"; is it {close[0]}?"
+    return f"{said} (`sola query` lists the queries and tables)"
 
 
 def print_catalogue() -> None:

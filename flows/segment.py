@@ -23,6 +23,7 @@ from tasks.segment import (
     CLIP_FRAMES,
     DATASET,
     SPLIT,
+    encode_sentences,
     frame_count,
     ingest_clips,
     require_current,
@@ -30,7 +31,7 @@ from tasks.segment import (
     segment_recipe,
     wanted_clip_scores,
 )
-from tasks.segment_outputs import Found, Outputs, overlay_rate, write_outputs
+from tasks.segment_outputs import Found, Outputs, shown_times, write_outputs
 from warehouse import Warehouse, WarehouseError
 
 
@@ -65,9 +66,11 @@ def segment(
     paths = {"video": out, "masks": masks, "tracks": tracks}
     outputs = Outputs(**{name: Path(path) for name, path in paths.items() if path})
     trained = run_to_segment_with(warehouse, run)
-    settings = segment_recipe(trained, sam2, detector)
-    keys = ingest_clips(warehouse, video, sentences, settings.detector, every, clip_frames)
     store = Warehouse(warehouse)
+    outputs.check(store, Path(video), len(sentences))
+    settings = segment_recipe(trained, sam2, detector)
+    encode_sentences(store, settings, sentences)
+    keys = ingest_clips(warehouse, video, sentences, settings.detector, every, clip_frames)
     clips = [key.video_id for key in keys]
     wanted = wanted_tracks(store, DATASET, SPLIT, clips, settings)
     adopt_tracks(store, wanted)
@@ -81,8 +84,8 @@ def segment(
     _check(over_videos("evaluate", store, scores, evaluate_videos, trained, workers))
     require_current(store, scores)
     with frame_progress("write", frame_count(store, keys)) as on_frame:
-        rate = overlay_rate(video, every, fps)
-        return write_outputs(warehouse, keys, trained, outputs, rate, on_frame)
+        times = shown_times(video, every, fps)
+        return write_outputs(warehouse, keys, trained, outputs, times, on_frame)
 
 
 def _check(summary: Summary) -> None:

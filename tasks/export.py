@@ -21,6 +21,7 @@ from tasks.predictions import (
     read_predictions,
 )
 from warehouse import Warehouse
+from warehouse.outputs import check_output, files_of
 from warehouse.submissions import encode_mask, label_palette, replacing, write_zip
 
 WHAT = ("predictions", "tracks")
@@ -48,13 +49,15 @@ def export(
     from 1 in the order of track ids, where tracks overlap the one with the higher score: for each
     expression, or for all tracks of a video together.
 
-    Raises ValueError for an unknown `what` or `format`, (WarehouseError) when predictions are
-    missing, and for images of more than 255 tracks.
+    Raises ValueError for an unknown `what` or `format`, (OutputError) when `out` cannot be written,
+    (WarehouseError) when predictions are missing, and for images of more than 255 tracks.
     """
     for value, valid in ((what, WHAT), (format, FORMATS)):
         if value not in valid:
             raise ValueError(f"cannot export {value!r}; valid are: {', '.join(valid)}")
-    videos = evaluated_videos(Warehouse(warehouse), run, dataset, split)
+    store = Warehouse(warehouse)
+    check_output(out, files_of(store, out))
+    videos = evaluated_videos(store, run, dataset, split)
     if format == "png":
         images = each_video(partial(_images, what), videos, workers, "export", progress)
         return write_zip(out, (file for files in images for file in files))

@@ -49,7 +49,8 @@ class SelectionJudge:
         nothing = empty_track(video["height"], video["width"], video["frame_count"])
         packed = {name: pack(masks) for name, masks in objects.items()}
         tracks = read_mask_tracks(self._store, self._precomputed[key])
-        meant = [e.object_ids or () for e in read_expressions(self._store, ingested)]
+        expressions = read_expressions(self._store, ingested)
+        meant = [expressions[e].object_ids or () for e in self._data.expressions[index]]
         return _Masks(
             nothing=nothing,
             tracks=[pack(tracks[n]) for n in self._data.tracks[index]],

@@ -28,7 +28,8 @@ from tasks.parallel import Progress, each_video
 from tasks.predictions import EvaluatedVideo, evaluated_videos, read_predictions
 from tasks.tables import read_video
 from warehouse import Warehouse
-from warehouse.frames import FrameError, frame_files, open_image, read_frames
+from warehouse.frames import frame_files, read_frames
+from warehouse.images import FrameError, read_image
 from warehouse.sources.base import check_path_name
 from warehouse.sources.mevis import UNLABELLED_SPLITS
 
@@ -194,8 +195,7 @@ def _write_frames(path: Path, frames: tuple[str, ...], folder: Path) -> None:
     for name, file in zip(frames, frame_files(path, frames), strict=True):
         target = folder / f"{name}.jpg"
         if file.suffix.lower() == ".png":
-            with open_image(file) as image:
-                image.convert("RGB").save(target, quality=JPEG_QUALITY)
+            Image.fromarray(read_image(file)).save(target, quality=JPEG_QUALITY)
             continue
         try:
             os.link(file.resolve(), target)

@@ -23,8 +23,9 @@ from sola_model.metrics.pairs import Consistency, consistency, is_right
 from sola_model.metrics.protocols import PROTOCOLS, davis_semi_supervised, davis_unsupervised
 from tasks.parallel import Progress, each_video
 from warehouse.annotations import VARIANTS, AnnotatedVideo, guess_protocol, read_annotations
-from warehouse.sources.base import VOID, Masks
-from warehouse.submissions import SubmissionError, list_masks, read_mask
+from warehouse.contents import described
+from warehouse.sources.base import VOID, Masks, SourceError
+from warehouse.submissions import SubmissionError, list_files, list_masks, read_mask
 
 NAMED = 5  # files that a message names
 
@@ -105,6 +106,8 @@ def score_submission(
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; valid are: {', '.join(PROTOCOLS)}")
     videos = read_annotations(ground_truth, protocol)
+    if not any(video.expressions for video in videos):
+        raise SourceError(f"{ground_truth}: lists no expressions, so there is nothing to score")
     names = [_mask_names(video, protocol) for video in videos]
     wanted = {name for of_video in names for name in of_video}
     files = list_masks(predictions, {name.split("/")[0] for name in wanted})
@@ -114,6 +117,7 @@ def score_submission(
         raise SubmissionError(
             f"{predictions}: {len(missing)} of {len(wanted)} masks are missing: {shown}. Every "
             "expression needs a PNG for every annotated frame, all 0 where there is nothing"
+            + (_instead(predictions) if len(missing) == len(wanted) else "")
         )
     jobs = [
         (video, {name: files[name] for name in of_video})
@@ -125,6 +129,19 @@ def score_submission(
         expressions += scored
     unused = tuple(sorted(set(files) - wanted))
     return SubmissionScores(protocol=protocol, expressions=tuple(expressions), unused=unused)
+
+
+def _instead(predictions: Path) -> str:
+    """What there is where all masks are missing, and what may be amiss with it."""
+    names = list_files(predictions)
+    advice = ""
+    if any("\\" in name for name in names):
+        advice = "; the names must have / in them, not \\: pack the folder again"
+    elif any(name.lower().endswith(".zip") for name in names):
+        advice = "; unpack the zip in it"
+    elif not any(name.endswith(".png") for name in names):
+        advice = "; masks are files that end in .png"
+    return f". There is instead: {described(names)}{advice}"
 
 
 def _is_davis(protocol: str) -> bool:

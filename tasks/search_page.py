@@ -12,7 +12,8 @@ from tasks.pictures import data_uri, overlay, shown_frames, strip
 from tasks.search import Found, Hit
 from tasks.tables import read_video
 from warehouse import Key, Warehouse
-from warehouse.frames import FrameError, read_frames
+from warehouse.frames import read_frames
+from warehouse.images import FrameError
 from warehouse.masks import rles_from_table
 from warehouse.submissions import replacing
 

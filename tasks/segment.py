@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 
 from sola_model.detection.detector import detector_identity
 from sola_model.recipes import Recipe, recipe_from
+from sola_model.text.cache import CachedTextEncoder
 from tasks.evaluate import find_run, wanted_scores
 from tasks.tables import source_tables
 from warehouse import Key, Warehouse, WarehouseError, fingerprint
@@ -99,6 +100,15 @@ def ingest_clips(
         made_of = fingerprint(content=content, path=str(video.path), sentences=sentences)
         store.publish("ingest", keys[-1], made_of, source_tables(keys[-1], clip, size, content))
     return keys
+
+
+def encode_sentences(store: Warehouse, recipe: Recipe, sentences: Sequence[str]) -> None:
+    """Text features into the warehouse's cache, so that a text that is too long is found now.
+
+    Raises:
+        ValueError: the recipe's encoder does not take a sentence.
+    """
+    CachedTextEncoder(recipe.text_encoder, store.work_folder() / "cache" / "text").encode(sentences)
 
 
 def _contents(video: OwnVideo, parts: Sequence[Sequence[str]]) -> list[str]:

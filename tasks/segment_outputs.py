@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +21,12 @@ from sola_model.metrics.jf import RLE
 from tasks.captions import band, font_size, put, tag
 from tasks.pictures import overlay
 from tasks.tables import read_expressions, read_mask_tracks, read_video, track_commits
-from tasks.video_writer import h264_video
+from tasks.video_writer import LARGEST_SIDE, evenly, h264_video
 from warehouse import Key, Warehouse
-from warehouse.frames import read_frames, video_length
-from warehouse.submissions import SubmissionError, encode_mask, label_palette, replacing
+from warehouse.frames import image_files, read_frames
+from warehouse.outputs import OutputError, check_output, check_unread, folder_of
+from warehouse.own_video import own_video
+from warehouse.submissions import encode_mask, label_palette, replacing
 
 FOLDER_RATE = 24  # frames per second of a folder of images
 SHORT_SIDE = 360  # smaller videos are shown enlarged, so that text is legible
@@ -32,23 +34,31 @@ SHORT_SIDE = 360  # smaller videos are shown enlarged, so that text is legible
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Where to write the overlay video, the folder of masks and the JSON; None: not at all.
-
-    Raises SubmissionError for a place that cannot be written to.
-    """
+    """Where to write the overlay video, the folder of masks and the JSON; None: not at all."""
 
     video: Path | None = None
     masks: Path | None = None
     tracks: Path | None = None
 
-    def __post_init__(self) -> None:
+    def check(self, store: Warehouse, video: Path, sentences: int) -> None:
+        """Raise OutputError for a place that cannot be written to, or is the video's own."""
+        frames = image_files(video) if video.is_dir() else [video]
+        read = [*frames, *folder_of(store)]
         if self.video and self.video.suffix.lower() != ".mp4":
-            raise SubmissionError(f"{self.video}: the overlay video is an .mp4 file; name it so")
-        for file in (self.video, self.tracks):
-            if file and not file.absolute().parent.is_dir():
-                raise SubmissionError(f"{file}: there is no folder {file.absolute().parent}")
+            raise OutputError(f"{self.video}: the overlay video is an .mp4 file; name it so")
+        for file in filter(None, (self.video, self.tracks)):
+            check_output(file, read)
+        if self.video and self.tracks and self.video.resolve() == self.tracks.resolve():
+            raise OutputError(f"{self.video}: is to be both the overlay and the JSON; name two")
         if self.masks and self.masks.exists() and not self.masks.is_dir():
-            raise SubmissionError(f"{self.masks}: is a file; give a folder for the masks")
+            raise OutputError(f"{self.masks}: is a file; give a folder for the masks")
+        for folder in (self.masks / str(e) for e in range(sentences if self.masks else 0)):
+            if folder.is_dir() and video.is_dir() and folder.samefile(video):
+                raise OutputError(
+                    f"{self.masks}: masks would be written to {folder}, among the frames of the "
+                    "video; give another folder"
+                )
+            check_unread(folder.glob("*.png"), read)
 
 
 class Score(NamedTuple):
@@ -127,12 +137,13 @@ def read_clip(store: Warehouse, key: Key, run_id: str) -> Clip:
     )
 
 
-def overlay_rate(path: str, every: int, fps: float | None) -> Fraction:
-    """Frames per second of the overlay: `fps`, else so that it lasts as long as the video."""
-    if fps:
-        return Fraction(fps).limit_denominator(1001)
-    rate = Fraction(FOLDER_RATE) if Path(path).is_dir() else video_length(Path(path))[1]
-    return rate / every
+def shown_times(path: str, every: int, fps: float | None) -> list[Fraction]:
+    """Seconds at which every `every`-th frame of a video is shown: evenly with `fps`, else the
+    video's own time stamps; a folder has `FOLDER_RATE` frames a second."""
+    video = own_video(path)
+    times = video.times or evenly(len(video.frames), Fraction(FOLDER_RATE))
+    taken = list(times[::every])
+    return evenly(len(taken), Fraction(fps).limit_denominator(1001)) if fps else taken
 
 
 def write_outputs(
@@ -140,25 +151,28 @@ def write_outputs(
     keys: Sequence[Key],
     run: dict,
     outputs: Outputs,
-    rate: Fraction,
+    times: Sequence[Fraction],
     on_frame: Callable[[], None],
 ) -> list[Found]:
-    """Write what a run (a row of `runs`) selects in the clips of a video; says what that is."""
+    """Write what a run (a row of `runs`) selects in the clips of a video; says what that is.
+
+    `times`: seconds at which each frame of all clips is shown.
+    """
     store = Warehouse(warehouse)
     first = read_clip(store, keys[0], run["run_id"])
     found = [Found(sentence=text) for text in first.sentences]
     with ExitStack() as stack:
         if outputs.video:
-            show = stack.enter_context(h264_video(outputs.video, rate))
+            show = stack.enter_context(h264_video(outputs.video, times))
         if outputs.tracks:
-            write = stack.enter_context(_tracks_json(outputs.tracks, first, run, rate))
+            write = stack.enter_context(_tracks_json(outputs.tracks, first, run, times))
         for key in keys:
             clip = read_clip(store, key, run["run_id"])
             _count(found, clip)
             if outputs.tracks:
                 write(clip)
             pictures: Iterable[Any] = (
-                _painted(clip) if outputs.video else repeat(None, len(clip.frames))
+                painted(clip) if outputs.video else repeat(None, len(clip.frames))
             )
             for t, picture_HW3 in enumerate(pictures):
                 if outputs.video:
@@ -180,15 +194,17 @@ def _count(found: list[Found], clip: Clip) -> None:
         )
 
 
-def _painted(clip: Clip) -> Iterator[np.ndarray]:
+def painted(clip: Clip) -> Iterator[np.ndarray]:
     """The frames with what each sentence selects in its colour, and the sentences below."""
-    scale = math.ceil(SHORT_SIDE / min(clip.size))
-    size = font_size(scale * clip.size[0])
+    scale = min(math.ceil(SHORT_SIDE / min(clip.size)), LARGEST_SIDE // max(clip.size)) or 1
+    height, width = (scale * side for side in clip.size)
+    room = max(width, SHORT_SIDE) - width  # beside a narrow video, for the text below
+    size = font_size(min(height, 2 * (width + room)))
     verdicts = [
         _verdict([scores[n].confidence for n in selected])
         for scores, selected in zip(clip.scores_E, clip.selected_E, strict=True)
     ]
-    below_HW3 = band(scale * clip.size[1], size, clip.sentences, verdicts)
+    below_HW3 = band(width + room, size, clip.sentences, verdicts)
     scores_by_track: dict[int, list[tuple[int, float]]] = {}
     for e, selected in enumerate(clip.selected_E):
         for n in selected:
@@ -202,6 +218,7 @@ def _painted(clip: Clip) -> Iterator[np.ndarray]:
             x, y, width, _ = (int(scale * side) for side in coco.toBbox(clip.tracks[n][t]))
             if width:
                 put(picture_HW3, tag_HW3, x + (width - tag_HW3.shape[1]) // 2, y - len(tag_HW3))
+        picture_HW3 = np.pad(picture_HW3, ((0, 0), (0, room), (0, 0)))
         yield np.concatenate([picture_HW3, below_HW3])
 
 
@@ -226,24 +243,28 @@ def _write_masks(folder: Path, clip: Clip, t: int) -> None:
 
 @contextmanager
 def _tracks_json(
-    path: Path, clip: Clip, run: dict, rate: Fraction
+    path: Path, clip: Clip, run: dict, times: Sequence[Fraction]
 ) -> Iterator[Callable[[Clip], None]]:
-    """A JSON file; yields what to call with each clip, of which `clip` is the first."""
+    """A JSON file; yields what to call with each clip in order, of which `clip` is the first."""
+    lasts = times[-1] - times[0]
     head = {
         "video": str(clip.path),
         "run": run["run_id"],
         "threshold": json.loads(run["config"])["tau"],
         "height": clip.size[0],
         "width": clip.size[1],
-        "frames_per_second": float(rate),
+        "frames_per_second": float((len(times) - 1) / lasts) if lasts else None,
     }
     with replacing(path) as file:
         file.write(json.dumps(head)[:-1].encode() + b', "clips": [')
         separator = b"\n"
+        left = iter(times)
 
         def write(clip: Clip) -> None:
             nonlocal separator
-            file.write(separator + json.dumps(_as_json(clip)).encode())
+            seconds = [round(float(time), 6) for time in islice(left, len(clip.frames))]
+            content = {"frames": clip.frames, "seconds": seconds, **_as_json(clip)}
+            file.write(separator + json.dumps(content).encode())
             separator = b",\n"
 
         yield write
@@ -254,7 +275,6 @@ def _as_json(clip: Clip) -> dict[str, Any]:
     """Scores of every candidate; frames of the selected tracks, null where one is not visible."""
     chosen = sorted({n for selected in clip.selected_E for n in selected})
     return {
-        "frames": clip.frames,
         "expressions": [
             {
                 "expression": clip.sentences[e],

@@ -15,6 +15,7 @@ from tasks.predictions import (
 )
 from warehouse import Warehouse
 from warehouse.annotations import VARIANTS
+from warehouse.outputs import check_output, files_of
 from warehouse.sources import PROTOCOL
 from warehouse.submissions import encode_mask, label_palette, write_zip
 
@@ -33,10 +34,12 @@ def write_submission(
     Masks are 0 and 255. Of Ref-DAVIS17 they are labels: per pixel the object whose selected tracks
     have the highest alignment score there.
 
-    Raises ValueError (WarehouseError, SubmissionError) when predictions are missing or `out`
-    cannot be written.
+    Raises ValueError (WarehouseError, OutputError) when predictions are missing or `out` cannot be
+    written.
     """
-    videos = evaluated_videos(Warehouse(warehouse), run, dataset, split)
+    store = Warehouse(warehouse)
+    check_output(out, files_of(store, out))
+    videos = evaluated_videos(store, run, dataset, split)
     by_video = each_video(partial(_masks, PROTOCOL[dataset]), videos, workers, "submit", progress)
     return write_zip(out, (file for files in by_video for file in files))
 

@@ -12,6 +12,7 @@ Axes as in `sola_model.training.data`.
 """
 
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -31,17 +32,24 @@ from sola_model.training.data import TrainingVideo
 from tasks.tables import read_expressions, read_track_features
 from warehouse import Commit, Key, Warehouse, fingerprint
 
+log = logging.getLogger(__name__)
+
 VERSION = 2  # raise it when the same rows give other files
 TEXTS_AT_ONCE = 256  # encoded and written; bounds memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet:
-    """Videos in the order of `keys`; `tracks` are the ids of the tracks that each one has here."""
+    """Videos in the order of `keys`.
+
+    tracks, expressions: of each video, the ids of its tracks and the indices of its expressions
+    that are here. Expressions whose text the encoder does not take are left out.
+    """
 
     keys: list[Key]
     videos: list[TrainingVideo]
     tracks: list[list[int]]
+    expressions: list[list[int]]
 
 
 def video_contents(store: Warehouse, keys: Sequence[Key]) -> list[str]:
@@ -66,8 +74,9 @@ def training_set(
     `inference`: leave out the tracks of ground-truth masks, which are for training only. The
     recipe's `background_in_training` is for the other sets.
 
-    Raises ValueError for tokens that are not finite, for texts the encoder does not take, and
-    before anything is encoded where the encoder's features do not fit the selector.
+    An expression whose text the encoder does not take is left out, with a warning that names it.
+    Raises ValueError for tokens that are not finite, and before anything is encoded where the
+    encoder's features do not fit the selector.
     """
     _check_text_dim(recipe)
     keys = list(keys)
@@ -104,8 +113,8 @@ def _write(
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     partial.mkdir(parents=True)
     try:
-        texts, videos, token_dim = _write_videos(store, keys, recipe, partial, inference)
         encoder = CachedTextEncoder(recipe.text_encoder, store.work_folder() / "cache" / "text")
+        texts, videos, token_dim = _write_videos(store, keys, recipe, encoder, partial, inference)
         path, with_words = partial / "text.f16", recipe.selector.reads_words
         words, text_dim = _write_texts(encoder, texts, path, with_words)
         index = {"videos": videos, "words": words, "token_dim": token_dim, "text_dim": text_dim}
@@ -144,7 +153,12 @@ def _crc32(file: Path) -> int:
 
 
 def _write_videos(
-    store: Warehouse, keys: list[Key], recipe: Recipe, folder: Path, inference: bool
+    store: Warehouse,
+    keys: list[Key],
+    recipe: Recipe,
+    encoder: CachedTextEncoder,
+    folder: Path,
+    inference: bool,
 ) -> tuple[list[str], list[dict], int]:
     """Distinct texts, the index of each video, and the token width D."""
     ingested, precomputed = store.current("ingest"), store.current("precompute")
@@ -154,6 +168,12 @@ def _write_videos(
     with (folder / "tokens.f16").open("wb") as tokens, (folder / "labels.u1").open("wb") as labels:
         for key in keys:
             expressions = read_expressions(store, ingested[key])
+            texts = [e.text for e in expressions]
+            faults = encoder.faults(texts)
+            for expression in expressions:
+                if fault := faults.get(expression.text):
+                    log.warning("%s: left out: %s", _name(key, expression.expression_id), fault)
+            taken = [e for e, text in enumerate(texts) if text not in faults]
             features_NTD = read_track_features(
                 store, precomputed[key], token_features=recipe.token_features
             )
@@ -163,11 +183,11 @@ def _write_videos(
             if not (inference or recipe.background_in_training):
                 foreground_N = training_foreground(labels_EN)
                 kept = [n for n in kept if foreground_N[n]]
-            features_NTD, labels_EN = features_NTD[kept], labels_EN[:, kept]
+            features_NTD, labels_EN = features_NTD[kept], labels_EN[taken][:, kept]
             stored_NTD = features_NTD.astype(np.float16)
             if not np.isfinite(stored_NTD).all():
                 raise ValueError(
-                    f"The object tokens of {key.dataset}/{key.split}/{key.video_id} contain NaN, "
+                    f"The object tokens of {_name(key)} contain NaN, "
                     "infinity or numbers beyond float16. Delete its tokens file and run `sola "
                     "precompute` again, with SAM2 in float32 if it comes back."
                 )
@@ -177,13 +197,20 @@ def _write_videos(
             labels.write(labels_EN.astype(np.uint8).tobytes())
             videos.append(
                 {
-                    "video": f"{key.dataset}/{key.split}/{key.video_id}",
+                    "video": _name(key),
                     "tracks": kept,
                     "frames": features_NTD.shape[1],
-                    "texts": [text_index.setdefault(e.text, len(text_index)) for e in expressions],
+                    "texts": [  # None: left out
+                        None if text in faults else text_index.setdefault(text, len(text_index))
+                        for text in texts
+                    ],
                 }
             )
     return list(text_index), videos, width
+
+
+def _name(key: Key, *expression_id: str) -> str:
+    return "/".join([key.dataset, key.split, key.video_id, *expression_id])
 
 
 def _tracks(store: Warehouse, precomputed: Commit, inference: bool) -> list[int]:
@@ -219,17 +246,26 @@ def _read(keys: list[Key], folder: Path) -> TrainingSet:
     videos = []
     token, label = 0, 0
     for video in index["videos"]:
-        N, T, E = len(video["tracks"]), video["frames"], len(video["texts"])
+        of_video = [texts[t] for t in video["texts"] if t is not None]
+        N, T, E = len(video["tracks"]), video["frames"], len(of_video)
         videos.append(
             TrainingVideo(
                 video_id=video["video"],
                 tokens_NTD=tokens_KD[token : token + N * T].view(N, T, index["token_dim"]),
-                texts=[texts[t] for t in video["texts"]],
+                texts=of_video,
                 labels_EN=labels_K1[label : label + E * N].view(E, N),
             )
         )
         token, label = token + N * T, label + E * N
-    return TrainingSet(keys=keys, videos=videos, tracks=[v["tracks"] for v in index["videos"]])
+    return TrainingSet(
+        keys=keys,
+        videos=videos,
+        tracks=[video["tracks"] for video in index["videos"]],
+        expressions=[
+            [e for e, text in enumerate(video["texts"]) if text is not None]
+            for video in index["videos"]
+        ],
+    )
 
 
 def _mapped(path: Path, kind: type, width: int) -> torch.Tensor:

@@ -11,7 +11,8 @@ from tasks.precompute import wanted_box_tracks, wanted_tracks
 from tasks.tables import read_video
 from warehouse import Key, Warehouse, WarehouseError, fingerprint
 from warehouse.commits import Fingerprint
-from warehouse.frames import FrameError, stat_signature
+from warehouse.frames import stat_signature
+from warehouse.images import FrameError
 
 
 def why(store: Warehouse, video_id: str, recipe: Recipe, run: str | None) -> list[str]:

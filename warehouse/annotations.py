@@ -53,11 +53,13 @@ class AnnotatedVideo:
     masks: Mapping[str, Masks] = field(default_factory=dict)
     pairs: Mapping[str, str] = field(default_factory=dict)
     images: tuple[Path, ...] = ()  # label images, one per frame; where there are any, `masks` is {}
+    void: bool = False  # 255 in them is no object
 
     def read_masks(self) -> Mapping[str, Masks]:
         """Object id -> RLE, or None where it is absent, per frame; void pixels are VOID.
 
-        Raises FrameError for an image that does not decode.
+        Raises FrameError for an image that does not decode, and SourceError for one that is no
+        label image, and for an object that an expression names and no image shows.
         """
         if not self.images:
             return self.masks
@@ -65,10 +67,21 @@ class AnnotatedVideo:
         for t, file in enumerate(self.images):
             labels_HW = read_labels(file)
             for value in np.unique(labels_HW[labels_HW > 0]).tolist():
-                name = VOID if value == VOID_VALUE else str(value)
+                name = VOID if self.void and value == VOID_VALUE else str(value)
                 rle = coco.encode(np.asfortranarray(labels_HW == value, dtype=np.uint8))
                 masks.setdefault(name, [None] * len(self.images))[t] = rle
+        if not self.void:
+            self._check_shown(masks)
         return masks
+
+    def _check_shown(self, masks: Mapping[str, Masks]) -> None:
+        for expression_id, names in self.expressions.items():
+            for name in names:
+                if name not in masks:
+                    raise SourceError(
+                        f"{self.images[0].parent}: expression {expression_id!r} names object "
+                        f"{name!r}, which none of the {len(self.images)} label images shows"
+                    )
 
 
 def guess_protocol(folder: Path) -> str:
@@ -232,7 +245,9 @@ def _read_davis(folder: Path, errors: list[str]) -> list[AnnotatedVideo]:
             for variant in range(VARIANTS)
         }
         videos.append(
-            AnnotatedVideo(video_id=video_id, frames=frames, expressions=expressions, images=images)
+            AnnotatedVideo(
+                video_id=video_id, frames=frames, expressions=expressions, images=images, void=True
+            )
         )
     return videos
 

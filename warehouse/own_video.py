@@ -7,16 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from warehouse.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_frames, video_length
+from warehouse.frames import read_frames
+from warehouse.images import IMAGE_SUFFIXES
 from warehouse.sources.base import SourceError, listed_frames
+from warehouse.video_files import VIDEO_SUFFIXES, video_timing
 
 
 class OwnVideo(NamedTuple):
-    """Where the frames are, their names in order, and frames per second (None: of a folder)."""
+    """Where the frames are, their names in order, and, of a video file, when they are shown.
+
+    rate: frames per second on average. times: seconds from the first frame.
+    """
 
     path: Path
     frames: tuple[str, ...]
-    rate: Fraction | None
+    rate: Fraction | None = None
+    times: tuple[Fraction, ...] | None = None
 
 
 def own_video(path: str | Path) -> OwnVideo:
@@ -28,11 +34,11 @@ def own_video(path: str | Path) -> OwnVideo:
     path = Path(path).resolve()
     errors: list[str] = []
     if path.is_dir():
-        video = OwnVideo(path, listed_frames(path, errors), None)
+        video = OwnVideo(path, listed_frames(path, errors))
     elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
-        count, rate = video_length(path)
-        video = OwnVideo(path, tuple(f"{index:05d}" for index in range(count)), rate)
-        errors += [f"{path}: has no frames"] * (not count)
+        times, rate = video_timing(path)
+        video = OwnVideo(path, tuple(f"{index:05d}" for index in range(len(times))), rate, times)
+        errors += [f"{path}: has no frames"] * (not times)
     else:
         problem = "is no video" if path.exists() else "no such file or folder"
         errors.append(

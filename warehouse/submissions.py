@@ -49,14 +49,7 @@ def list_masks(path: Path, tops: Collection[str]) -> dict[str, str]:
     `tops` are the names that a submission's first level may have; what lies around is cut off.
     Raises SubmissionError when there is no such folder or zip.
     """
-    if path.is_dir():
-        stored = [
-            os.path.relpath(os.path.join(folder, name), path).replace(os.sep, "/")
-            for folder, _, names in os.walk(path)
-            for name in names
-        ]
-    else:
-        stored = _zip(path).namelist()
+    stored = list_files(path)
     files = [name for name in stored if name.endswith(".png") and "__MACOSX" not in name]
     parts = [name.split("/") for name in files]
     for depth in range(DEPTH):
@@ -72,6 +65,17 @@ def list_masks(path: Path, tops: Collection[str]) -> dict[str, str]:
                 if tuple(names[:depth]) == common
             }
     return {name: name for name in files}
+
+
+def list_files(path: Path) -> list[str]:
+    """All files of a folder or zip. Raises SubmissionError when there is no such folder or zip."""
+    if path.is_dir():
+        return [
+            os.path.relpath(os.path.join(folder, name), path).replace(os.sep, "/")
+            for folder, _, names in os.walk(path)
+            for name in names
+        ]
+    return [name for name in _zip(path).namelist() if not name.endswith("/")]
 
 
 def read_mask(path: Path, stored: str, size: tuple[int, int] | None = None) -> np.ndarray:

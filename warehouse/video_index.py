@@ -4,16 +4,39 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 import av
+from av.stream import Disposition
 
 # Codecs of which each packet gives one frame. (Of VP8, some packets show nothing.)
 INDEXED = ("h264", "hevc", "vp9", "libdav1d", "av1")
 
 
+class Span(NamedTuple):
+    """Seconds from which on, and until when, the frame of a packet is shown."""
+
+    start: float
+    end: float
+
+
 class VideoIndex(NamedTuple):
-    """Time stamps of all frames in the order they are shown, and indices of the key frames."""
+    """Time stamps of all frames in the order they are shown, indices of the key frames, and when
+    the packets of the file are shown, in its order."""
 
     times: list[int]
     keyframes: list[int]
+    packets: list[Span]
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The first stream of video that is no cover picture, as songs have it."""
+    streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    return next(streams, None)
+
+
+def packet_span(packet: av.Packet) -> Span:
+    """By its time stamps, as far as it has any."""
+    start = packet.dts or 0 if packet.pts is None else packet.pts
+    end = start + (packet.duration or 0)
+    return Span(float(start * packet.time_base), float(end * packet.time_base))
 
 
 def read_index(container: av.container.InputContainer) -> VideoIndex | None:
@@ -21,10 +44,10 @@ def read_index(container: av.container.InputContainer) -> VideoIndex | None:
 
     None where packets do not tell: other codecs, missing or repeated time stamps, damage.
     """
-    stream = container.streams.video[0]
+    stream = video_stream(container)
     if stream.codec_context.name not in INDEXED:
         return None
-    shown, keys = [], []
+    shown, keys, packets = [], [], []
     try:
         for packet in container.demux(stream):
             if not packet.size:
@@ -34,6 +57,8 @@ def read_index(container: av.container.InputContainer) -> VideoIndex | None:
             if not packet.is_discard:
                 shown.append(packet.pts)
                 keys.append(packet.is_keyframe)
+            if packet.size:
+                packets.append(packet_span(packet))
     except av.FFmpegError:
         return None
     if not shown or not keys[0] or len(set(shown)) < len(shown):
@@ -42,6 +67,7 @@ def read_index(container: av.container.InputContainer) -> VideoIndex | None:
     return VideoIndex(
         times=[shown[n] for n in order],
         keyframes=[index for index, n in enumerate(order) if keys[n]],
+        packets=packets,
     )
 
 
@@ -57,7 +83,7 @@ def seek_before(container: av.container.InputContainer, index: int) -> tuple[int
     start = found.keyframes[max(bisect_right(found.keyframes, index) - 1, 0)]
     time = found.times[start]
     try:
-        container.seek(time, stream=container.streams.video[0])
+        container.seek(time, stream=video_stream(container))
     except av.FFmpegError:
         return None
     return start, time

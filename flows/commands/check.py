@@ -1,6 +1,7 @@
 """The command that looks for faults of a data set."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,9 @@ def check(
     full: Annotated[
         bool, typer.Option("--full", help="Decode every image, not only headers.")
     ] = False,
+    recipe: Annotated[
+        str | None, typer.Option(help="Also find texts too long for this recipe's text encoder.")
+    ] = None,
     format: Annotated[str, typer.Option(help="text or json.")] = "text",
 ) -> None:
     """All faults of a data set, each with its file and line or key.
@@ -37,7 +41,10 @@ def check(
     with explained():
         if format not in ("text", "json"):
             raise ValueError(f"there is no format {format!r}; valid are: text, json")
-        checks = check_dataset(dataset, root, split or (), video_progress, full=full)
+        fault = _text_fault(recipe) if recipe else None
+        checks = check_dataset(
+            dataset, root, split or (), video_progress, full=full, text_fault=fault
+        )
     problems = [problem for found in checks for problem in found.problems]
     if format == "json":
         counts = {"problems": len(problems), "splits": [asdict(check) for check in checks]}
@@ -52,3 +59,11 @@ def check(
                 f"{found.frames} frames, {len(found.problems)} problems"
             )
     raise typer.Exit(1 if problems else 0)
+
+
+def _text_fault(recipe: str) -> Callable[[str], str | None]:
+    """What says why a recipe's text encoder does not take a text."""
+    from sola_model.recipes import recipe_by_name
+    from sola_model.text.encoder import TextEncoder
+
+    return TextEncoder(recipe_by_name(recipe).text_encoder).fault

@@ -30,10 +30,14 @@ def import_checkpoint(
     from sola_model.selector.checkpoints import import_checkpoint as read
     from sola_model.selector.checkpoints import save_selector
     from tasks.import_checkpoint import import_run
+    from warehouse.outputs import check_output
 
     with explained():
         settings = override(recipe_by_name(recipe), changes)
         if out is None:
             typer.echo(import_run(str(warehouse), str(checkpoint), settings, name))
         else:
+            if out.is_dir():
+                for name in ("selector.safetensors", "selector.json"):
+                    check_output(out / name, [checkpoint])
             save_selector(read(checkpoint, settings), out)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-console = Console(stderr=True, markup=False, emoji=False)
+console = Console(stderr=True, markup=False, emoji=False, soft_wrap=True)  # paths stay whole
 
 WarehousePath = Annotated[
     str,

@@ -47,7 +47,7 @@ def label_export(
             str(warehouse), run, dataset, split, above, out, as_split, workers, video_progress
         )
     for message in made.skipped:
-        console.print(f"skipped: {message}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"skipped: {message}", markup=False, highlight=False)
     typer.echo(
         f"{out / as_split}: {made.expressions} of {made.of_expressions} expressions, "
         f"{made.tracks} tracks, {made.videos} videos"

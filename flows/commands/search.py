@@ -51,11 +51,14 @@ def search(
     from tasks.search import search as search_tracks
     from tasks.search_page import write_page
     from warehouse import Warehouse
+    from warehouse.outputs import check_output, files_of
 
     with explained():
         if format not in FORMATS:
             raise ValueError(f"there is no format {format!r}; valid are: {', '.join(FORMATS)}")
         store = Warehouse(warehouse)
+        if html:
+            check_output(html, files_of(store, html))
         trained = find_run(store, run)
         if text is not None:
             check_text(store, trained, text)

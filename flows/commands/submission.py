@@ -55,7 +55,6 @@ def score(
             f"{', '.join(scores.unused[:3])}{', ...' if len(scores.unused) > 3 else ''}",
             markup=False,
             highlight=False,
-            soft_wrap=True,
         )
     if format == "json":
         typer.echo(json.dumps(scores.as_json(), indent=1))

@@ -38,17 +38,23 @@ class CachedTextEncoder:
 
     def encode(self, texts: Sequence[str], *, words: bool = False) -> list[Tensor]:
         """As `TextEncoder.encode`; equal texts share a tensor, so do not write into it."""
-        kind = "words\0" if words else ""
-        keys = {text: hashlib.sha256((kind + text).encode()).hexdigest() for text in texts}
+        keys = _keys(texts, words)
         found = self._read(set(keys.values()))
         missing = [text for text, key in keys.items() if key not in found]
         for start in range(0, len(missing), TEXTS_PER_FILE):
             part = missing[start : start + TEXTS_PER_FILE]
             encoded = self._loaded().encode(part, words=words)
-            features = dict(zip((keys[t] for t in part), encoded, strict=True))
+            features = dict(zip((keys[text] for text in part), encoded, strict=True))
             self._write(features)
             found |= features
         return [found[keys[text]] for text in texts]
+
+    def faults(self, texts: Iterable[str], *, words: bool = False) -> dict[str, str]:
+        """The texts that the encoder does not take, with why; those it has encoded are sound."""
+        keys = _keys(texts, words)
+        self._look_around()
+        new = [text for text, key in keys.items() if key not in self._places]
+        return {text: fault for text in new if (fault := self._loaded().fault(text))}
 
     def _loaded(self) -> TextEncoder:
         """The encoder, from when it is needed."""
@@ -103,3 +109,9 @@ class CachedTextEncoder:
 
 def _name(key: str, text_WC: Tensor) -> str:
     return f"{key}-{zlib.crc32(text_WC.contiguous().numpy().data):08x}"
+
+
+def _keys(texts: Iterable[str], words: bool) -> dict[str, str]:
+    """What each text's features are found by."""
+    kind = "words\0" if words else ""
+    return {text: hashlib.sha256((kind + text).encode()).hexdigest() for text in texts}

@@ -94,7 +94,8 @@ class TextEncoder:
         Raises ValueError for an empty text and for one longer than the encoder takes.
         """
         for text in texts:
-            self._check(text)
+            if fault := self.fault(text):
+                raise ValueError(fault)
         features: list[Tensor] = []
         for start in range(0, len(texts), BATCH):
             batch = self.tokenizer(
@@ -109,15 +110,17 @@ class TextEncoder:
             ]
         return features
 
-    def _check(self, text: str) -> None:
+    def fault(self, text: str) -> str | None:
+        """Why the encoder does not take a text, and what to do; None where it does."""
         if not text.strip():
-            raise ValueError(f"The text {text!r} is empty: remove the expression or give it words.")
+            return f"The text {text!r} is empty: remove the expression or give it words."
         tokens = len(self.tokenizer(text)["input_ids"])
         if tokens > self.max_tokens:
-            raise ValueError(
+            return (
                 f"The text {text[:40]!r}... has {tokens} tokens, this encoder takes at most "
                 f"{self.max_tokens}: shorten the expression."
             )
+        return None
 
 
 def _max_tokens(tokenizer_limit: int, model: torch.nn.Module) -> int:

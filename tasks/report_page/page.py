@@ -14,6 +14,7 @@ from tasks.report_page.figures import SplitFigures, predicted_splits, split_figu
 from tasks.report_page.render import render
 from tasks.report_page.strips import PICTURED, VideoStrips, Wanted, draw, find_videos
 from warehouse import Warehouse, WarehouseError
+from warehouse.outputs import check_output, files_of
 from warehouse.submissions import replacing
 
 
@@ -67,9 +68,11 @@ def write_report(
     take `megabytes` in all: the best and worst expressions first, then videos by J&F, lowest first.
 
     Raises:
+        OutputError: `out` cannot be written, or is a file that is read.
         WarehouseError: there is no such run, or no predictions of it.
     """
     store = Warehouse(warehouse)
+    check_output(out, files_of(store, out))
     row = find_run(store, run)
     connection = store.connect()
     chosen = _chosen(predicted_splits(connection, row["run_id"]), row["run_id"], dataset, splits)

@@ -234,3 +234,30 @@ def test_flow_errors_end_in_their_message(prefect_server: str, tmp_path: Path) -
         assert message in " ".join(result.output.split()), (arguments, result.output)
         assert result.exit_code == code, (arguments, result.output)
         assert "Traceback" not in result.output
+
+
+def test_lines_are_not_broken_where_no_screen_ends_them(tmp_path: Path) -> None:
+    """A path in a message, and the cells of a table, can be copied and searched for in a pipe."""
+    place = tmp_path / "a folder with a long name" / ("x" * 90)
+    command = [sys.executable, "-m", "flows.cli", "query"]
+    said = subprocess.run([*command, "SELECT 1", "--warehouse", place], capture_output=True)
+    assert f"{place} is not a warehouse" in said.stderr.decode()
+    listed = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    description = TABLES["scores"].metadata[b"description"].decode()
+    assert description in listed and len(description) > 80
+
+
+def test_the_version() -> None:
+    result = sola("--version")
+    assert result.exit_code == 0 and re.fullmatch(r"sola \d+\.\d+\.\d+\n", result.output)
+
+
+def test_a_misspelt_query_is_named(tmp_path: Path) -> None:
+    store = Warehouse.create(tmp_path / "w")
+    for name, meant in (("worst_expresions", "worst_expressions"), ("videoss", "videos")):
+        result = sola("query", name, "--warehouse", store.url)
+        assert result.exit_code == 1
+        assert f"there is no query named '{name}'; is it {meant}?" in result.output
+    assert sola("query", "FROM videos", "--warehouse", store.url).exit_code == 0
+    assert 'ask "FROM videos"' in sola("query", "videos", "--warehouse", store.url).output
+    assert "`sola query` lists" in sola("query", "xyz", "--warehouse", store.url).output

@@ -8,9 +8,10 @@ import pytest
 
 from tasks.captions import BACKGROUND, band, put, tag
 from tasks.pictures import PALETTE
-from tasks.video_writer import h264_video
+from tasks.video_writer import evenly, h264_video
 from warehouse import read_video
 from warehouse.submissions import SubmissionError
+from warehouse.video_files import video_timing
 
 LONG = "the small striped triangle that starts left of the circle and then turns back towards it"
 
@@ -55,7 +56,7 @@ def test_what_is_put_stays_inside(x: int, y: int) -> None:
 def test_a_video_comes_back(tmp_path) -> None:
     pictures = [np.full((33, 48, 3), 20 * t, np.uint8) for t in range(10)]
     rate = Fraction(30000, 1001)
-    with h264_video(tmp_path / "v.mp4", rate) as write:
+    with h264_video(tmp_path / "v.mp4", evenly(10, rate)) as write:
         for picture in pictures:
             write(picture)
         assert not (tmp_path / "v.mp4").exists()  # before it is complete
@@ -69,12 +70,22 @@ def test_a_video_comes_back(tmp_path) -> None:
 
 
 def test_an_error_leaves_no_video(tmp_path) -> None:
-    with pytest.raises(RuntimeError), h264_video(tmp_path / "v.mp4", Fraction(24)) as write:
+    with pytest.raises(RuntimeError), h264_video(tmp_path / "v.mp4", [Fraction(0)]) as write:
         write(np.zeros((32, 48, 3), np.uint8))
         raise RuntimeError
     assert not list(tmp_path.iterdir())
     with (
         pytest.raises(SubmissionError, match="cannot be written"),
-        h264_video(tmp_path / "none" / "v.mp4", Fraction(24)),
+        h264_video(tmp_path / "none" / "v.mp4", [Fraction(0)]),
     ):
         pass
+
+
+def test_many_irregular_times_are_kept(tmp_path) -> None:
+    """Their mean rate is no small fraction."""
+    times = [Fraction(t * t + 7 * t, 99_991) for t in range(300)]
+    with h264_video(tmp_path / "v.mp4", times) as write:
+        for t in range(300):
+            write(np.full((32, 48, 3), t % 200, np.uint8))
+    back, _ = video_timing(tmp_path / "v.mp4")
+    np.testing.assert_allclose([float(t) for t in back], [float(t) for t in times], atol=1e-5)

@@ -1,7 +1,9 @@
 """Scoring submissions of any method against a split's folder, in every layout."""
 
 import json
+import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from warehouse.annotations import read_annotations
 from warehouse.demo_data import render_frames
 from warehouse.demo_data.counterfactual import CHANCE, SPLIT, find_pairs, write_pairs
 from warehouse.sources import SourceError
+from warehouse.submissions import SubmissionError
 
 
 def score(ground_truth: Path, predictions: Path, protocol: str | None = None) -> SubmissionScores:
@@ -254,3 +257,132 @@ def test_a_pair_that_is_none_is_named(mevis: Path, tmp_path: Path, pair) -> None
     (mevis / "meta_expressions.json").write_text(json.dumps(meta))
     with pytest.raises(SourceError, match="has 1 expressions; a pair is two expressions"):
         score(mevis, tmp_path / "masks")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[Path, Path]:
+    """A MeViS split of one video, expression and object, and its perfect submission."""
+    mask_HW = np.zeros((40, 60), np.uint8)
+    mask_HW[10:20, 10:30] = 1
+    rle = coco.encode(np.asfortranarray(mask_HW))
+    rle = {"size": list(rle["size"]), "counts": rle["counts"].decode()}
+    meta = {"expressions": {"0": {"exp": "x", "anno_id": [7]}}, "frames": ["00000", "00001"]}
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth/meta_expressions.json").write_text(json.dumps({"videos": {"v": meta}}))
+    (tmp_path / "truth/mask_dict.json").write_text(json.dumps({"7": [rle, rle]}))
+    (tmp_path / "masks/v/0").mkdir(parents=True)
+    for frame in meta["frames"]:
+        Image.fromarray(mask_HW * 255).save(tmp_path / f"masks/v/0/{frame}.png")
+    return tmp_path / "truth", tmp_path / "masks"
+
+
+def test_nothing_to_score(small: tuple[Path, Path]) -> None:
+    truth, masks = small
+    meta = {"videos": {"v": {"expressions": {}, "frames": ["00000", "00001"]}}}
+    (truth / "meta_expressions.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match="truth: lists no expressions"):
+        score(truth, masks)
+
+
+@pytest.mark.parametrize("trouble", ["damaged", "encrypted", "cut", "method"])
+def test_zips_that_cannot_be_read(small: tuple[Path, Path], tmp_path: Path, trouble: str) -> None:
+    truth, masks = small
+    with zipfile.ZipFile(tmp_path / "p.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(masks.rglob("*.png")):
+            archive.write(file, file.relative_to(masks).as_posix())
+    content = bytearray((tmp_path / "p.zip").read_bytes())
+    if trouble == "damaged":
+        content[60:80] = b"\xff" * 20
+    elif trouble == "cut":
+        content = content[:-200]
+    else:  # a bit, or the number of the compression, in every header
+        offset, value = (0, 1) if trouble == "encrypted" else (2, 97)
+        for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+            place = -1
+            while (place := content.find(signature, place + 1)) >= 0:
+                content[place + flags + offset] = value
+    (tmp_path / "p.zip").write_bytes(bytes(content))
+    with pytest.raises(SubmissionError, match=r"p\.zip"):
+        score(truth, tmp_path / "p.zip")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ("jpg", r"instead: 2 \.jpg \(v/0/00000\.jpg\); masks are files that end in \.png"),
+        ("PNG", r"instead: 2 \.PNG \(v/0/00000\.PNG\); masks are files that end in \.png"),
+        ("names", r"instead: 2 \.png \(v/0/0\.png\)"),
+        ("backslash", r"instead: 2 \.png \(v\\0\\00000\.png\); the names must have /"),
+        ("zip", r"instead: 1 \.zip \(in\.zip\); unpack the zip in it"),
+        ("nothing", r"instead: no files"),
+    ],
+)
+def test_what_is_there_instead_of_the_masks(
+    small: tuple[Path, Path], tmp_path: Path, trouble: str, said: str
+) -> None:
+    truth, masks = small
+    files = sorted(masks.rglob("*.png"))
+    if trouble in ("backslash", "zip"):
+        with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+            for file in files:
+                entry = zipfile.ZipInfo("x")
+                entry.filename = file.relative_to(masks).as_posix().replace("/", "\\")
+                archive.writestr(entry, file.read_bytes())
+        masks = tmp_path / "in.zip"
+        if trouble == "zip":
+            masks = tmp_path / "p.zip"
+            with zipfile.ZipFile(masks, "w") as archive:
+                archive.write(tmp_path / "in.zip", "in.zip")
+    for file in files:
+        if trouble == "nothing":
+            file.unlink()
+        elif trouble in ("jpg", "PNG"):
+            file.rename(file.with_suffix(f".{trouble}"))
+        elif trouble == "names":
+            file.rename(file.with_name(f"{int(file.stem)}.png"))
+    with pytest.raises(SubmissionError, match="2 of 2 masks are missing") as raised:
+        score(truth, masks)
+    assert re.search(said, str(raised.value)), raised.value
+
+
+def youtube(folder: Path, object_id: str, labels_HW: np.ndarray) -> Path:
+    """Ref-YouTube-VOS's valid split with one label image for both frames of a video."""
+    (folder / "meta_expressions/valid").mkdir(parents=True)
+    (folder / "valid/Annotations/v").mkdir(parents=True)
+    frames = ["00000", "00001"]
+    meta = {"expressions": {"0": {"exp": "x", "obj_id": object_id}}, "frames": frames}
+    file = folder / "meta_expressions/valid/meta_expressions.json"
+    file.write_text(json.dumps({"videos": {"v": meta}}))
+    for frame in frames:
+        Image.fromarray(labels_HW).save(folder / f"valid/Annotations/v/{frame}.png")
+    return folder / "valid"
+
+
+def test_objects_of_label_images(small: tuple[Path, Path], tmp_path: Path) -> None:
+    """255 is an object like another in Ref-YouTube-VOS; an object must be shown somewhere."""
+    _, masks = small
+    mask_HW = (np.array(Image.open(masks / "v/0/00000.png")) > 0).astype(np.uint8)
+    edged_HW = mask_HW.copy()
+    edged_HW[9, 10:30] = 255
+    assert score(youtube(tmp_path / "255", "255", 255 * mask_HW), masks).mean.jf == 1
+    assert score(youtube(tmp_path / "edge", "1", edged_HW), masks).mean.jf == 1
+    with pytest.raises(ValueError, match=r"v: expression '0' names object '2', which none of"):
+        score(youtube(tmp_path / "unseen", "2", mask_HW), masks)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "16 bits"])
+def test_label_images_of_another_kind(
+    small: tuple[Path, Path], davis: tuple[Path, list[Clip]], tmp_path: Path, kind: str
+) -> None:
+    def other(labels_HW: np.ndarray) -> np.ndarray:
+        return np.repeat(labels_HW[..., None], 3, 2) if kind == "rgb" else labels_HW.astype("<u2")
+
+    truth = youtube(tmp_path / "yt", "1", other(np.ones((40, 60), np.uint8)))
+    with pytest.raises(ValueError, match=r"00000\.png: must be a palette or grey-value image"):
+        score(truth, small[1])
+    root, clips = davis
+    write_davis(tmp_path / "predicted", clips, 0, identity)
+    for file in root.rglob("Annotations_unsupervised/480p/*/*.png"):
+        Image.fromarray(other(np.array(Image.open(file)))).save(file)
+    with pytest.raises(ValueError, match=r"\.png: must be a palette or grey-value image"):
+        score(root, tmp_path / "predicted")

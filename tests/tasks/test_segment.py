@@ -6,12 +6,14 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco
 from scipy.special import expit, logit
 
+from flows.segment import segment as segment_flow
 from sola_model.recipes import DEMO
 from tasks.detect import detect_videos, wanted_detections
 from tasks.evaluate import evaluate_videos
@@ -32,14 +34,14 @@ from tasks.segment import (
     segment_recipe,
     wanted_clip_scores,
 )
-from tasks.segment_outputs import Found, Outputs, overlay_rate, write_outputs
+from tasks.segment_outputs import Clip, Found, Outputs, painted, shown_times, write_outputs
 from tasks.tables import read_mask_tracks
-from tasks.video_writer import h264_video
+from tasks.video_writer import LARGEST_SIDE, evenly, h264_video
 from tests.untrained import publish_untrained
 from warehouse import Key, Warehouse, WarehouseError, read_video
 from warehouse.demo_data import write_dataset
+from warehouse.outputs import OutputError
 from warehouse.sources.base import SourceError
-from warehouse.submissions import SubmissionError
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 10
@@ -65,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
     path = tmp_path_factory.mktemp("file") / "clip.mp4"
-    with h264_video(path, Fraction(12)) as write:
+    with h264_video(path, evenly(FRAMES, Fraction(12))) as write:
         for frame_HW3 in read_video(folder):
             write(frame_HW3)
     return path
@@ -97,8 +99,8 @@ def segment(
     outcomes += evaluate_videos.fn(store.url, scores, run)
     assert {outcome.status for outcome in outcomes} == {"done"}, outcomes
     require_current(store, scores)
-    rate = overlay_rate(str(video), every, None)
-    return keys, len(missing), write_outputs(store.url, keys, run, outputs, rate, lambda: None)
+    times = shown_times(str(video), every, None)
+    return keys, len(missing), write_outputs(store.url, keys, run, outputs, times, lambda: None)
 
 
 def test_overlay_masks_and_json_show_the_same_tracks(store, folder, tmp_path) -> None:
@@ -225,7 +227,12 @@ def test_clips_of_a_file_are_its_frames_in_order(store, file, tmp_path, every) -
     for picture, frame_HW3 in zip(pictures, frames, strict=True):
         shown_HW3 = picture[2 : 4 * 112 : 4, 2 : 4 * 144 : 4].astype(int)
         assert np.median(np.abs(shown_HW3 - frame_HW3)) < 8
-    assert overlay_rate(str(file), every, None) == Fraction(12, every)
+    assert shown_times(str(file), every, None) == evenly(len(names), Fraction(12, every))
+    with av.open(str(outputs.video)) as container:
+        assert container.streams.video[0].average_rate == Fraction(12, every)
+    assert [s for clip in clips for s in clip["seconds"]] == [
+        round(every * t / 12, 6) for t in range(len(names))
+    ]
     _, again, _ = segment(store, file, ["a bar"], Outputs(), every, clip_frames=4)
     assert again == 0
 
@@ -245,10 +252,14 @@ def test_a_video_without_tracks_is_shown_with_nothing_found(store, tmp_path) -> 
 
 
 def test_what_cannot_be_is_said_before_any_work(store, folder, tmp_path) -> None:
-    with pytest.raises(SubmissionError, match=r"an \.mp4 file"):
-        Outputs(video=tmp_path / "v.avi")
-    with pytest.raises(SubmissionError, match="there is no folder"):
-        Outputs(tracks=tmp_path / "none" / "v.json")
+    with pytest.raises(OutputError, match=r"an \.mp4 file"):
+        Outputs(video=tmp_path / "v.avi").check(store, folder, 1)
+    with pytest.raises(OutputError, match="there is no folder"):
+        Outputs(tracks=tmp_path / "none" / "v.json").check(store, folder, 1)
+    with pytest.raises(OutputError, match="both the overlay and the JSON"):
+        Outputs(video=tmp_path / "v.mp4", tracks=tmp_path / "v.mp4").check(store, folder, 1)
+    with pytest.raises(OutputError, match="is a file"):
+        Outputs(masks=Path(__file__)).check(store, folder, 1)
     with pytest.raises(SourceError, match="no such file or folder"):
         ingest_clips.fn(store.url, str(tmp_path / "none.mp4"), TEXTS, None, 1, 99)
     with pytest.raises(SourceError, match="is no video"):
@@ -258,6 +269,100 @@ def test_what_cannot_be_is_said_before_any_work(store, folder, tmp_path) -> None
     for place in (tmp_path, Warehouse.create(tmp_path / "empty").root):
         with pytest.raises(WarehouseError, match=r"sola demo.*sola.*train.*sola import-checkpoint"):
             run_to_segment_with(str(place), None)
+
+
+@pytest.mark.parametrize("link", ["same", "symbolic", "hard", "folder"])
+@pytest.mark.parametrize("output", ["video", "masks", "tracks"])
+def test_outputs_that_are_the_input_are_refused(store, file, folder, tmp_path, output, link):
+    """The input itself, links to it, and a path through a link to its folder."""
+    clip, frames = tmp_path / "here" / "clip.mp4", tmp_path / "here" / "0"
+    frames.mkdir(parents=True)
+    shutil.copy(file, clip)
+    for image in folder.iterdir():
+        Image.open(image).save(frames / f"{image.stem}.png")
+    read = frames / "00000.png" if output == "masks" else clip
+    place = tmp_path / "out" / ("0/00000.png" if output == "masks" else "out.mp4")
+    if link == "folder":
+        (tmp_path / "out").symlink_to(tmp_path / "here")
+        place = tmp_path / "out" / read.relative_to(tmp_path / "here")
+    elif link == "same":
+        place = read
+    else:
+        place.parent.mkdir(parents=True)
+        (place.symlink_to if link == "symbolic" else place.hardlink_to)(read)
+    given = place.parents[1] if output == "masks" else place
+    with pytest.raises(OutputError, match=r"would destroy .*, which is read|among the frames"):
+        Outputs(**{output: given}).check(store, frames if output == "masks" else clip, 1)
+    other = tmp_path / "other.mp4"
+    other.write_bytes(b"of an earlier run")
+    Outputs(**{output: tmp_path / "masks" if output == "masks" else other}).check(store, clip, 1)
+
+
+def test_the_flow_refuses_before_it_computes(store, file, tmp_path) -> None:
+    clip = tmp_path / "clip.mp4"
+    shutil.copy(file, clip)
+    before = len(store.current("ingest"))
+    with pytest.raises(OutputError, match="would destroy"):
+        segment_flow.fn(store.url, str(clip), TEXTS, out=str(clip))
+    with pytest.raises(OutputError, match="would destroy"):
+        segment_flow.fn(store.url, str(clip), TEXTS, tracks=str(store.root / "warehouse.json"))
+    assert len(store.current("ingest")) == before and clip.read_bytes() == file.read_bytes()
+
+
+def test_a_sentence_that_is_too_long_is_found_before_tracking(store, file, tmp_path) -> None:
+    before = set(store.current("precompute"))
+    clip = tmp_path / "another.mp4"
+    clip.write_bytes(file.read_bytes() + b"free")  # another content
+    with pytest.raises(ValueError, match=r"'the red circle .*\.\.\. has \d+ tokens, this encoder"):
+        segment_flow.fn(store.url, str(clip), ["a bar", "the red circle " * 200])
+    assert set(store.current("precompute")) == before
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 2000), (2000, 30), (8, 9000), (2, 2)])
+def test_frames_of_any_shape_are_shown(store, tmp_path, height, width) -> None:
+    (tmp_path / "v").mkdir()
+    for t in range(2):
+        Image.new("RGB", (width, height), (90, 90, 90)).save(tmp_path / "v" / f"{t}.png")
+    clip = Clip(
+        path=tmp_path / "v", frames=("0", "1"), size=(height, width), sentences=("a bar",),
+        tracks=[], scores_E=({},), selected_E=([],),
+    )  # fmt: skip
+    with h264_video(tmp_path / "v.mp4", evenly(2, Fraction(2))) as write:
+        for picture_HW3 in painted(clip):
+            write(picture_HW3)
+    (first, _) = read_video(tmp_path / "v.mp4")
+    assert max(first.shape) <= LARGEST_SIDE and np.abs(first[0, 0].astype(int) - 90).max() < 12
+
+
+def test_an_overlay_has_the_times_and_colours_of_the_video(store, tmp_path) -> None:
+    """12 frames of 3.07 s, as screen recorders write them, in a large picture of one colour."""
+    stamps = (0, 33, 66, 100, 400, 433, 466, 1500, 1533, 1566, 3000, 3033)
+    image_HW3 = np.full((720, 960, 3), (200, 60, 30), np.uint8)
+    clip = tmp_path / "clip.webm"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=30, width=960, height=720)
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 1000)
+        for stamp in stamps:
+            frame = av.VideoFrame.from_ndarray(image_HW3, format="rgb24")
+            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    times = shown_times(str(clip), 1, None)
+    np.testing.assert_allclose([float(time) for time in times], np.array(stamps) / 1000, atol=1e-3)
+    assert shown_times(str(clip), 3, None) == times[::3]
+    assert shown_times(str(clip), 3, 5.0) == evenly(4, Fraction(5))
+    overlay = tmp_path / "v.mp4"
+    with h264_video(overlay, times) as write:
+        for frame_HW3 in read_video(clip):
+            write(frame_HW3)
+    assert shown_times(str(overlay), 1, None) == pytest.approx(times, abs=1e-4)
+    with av.open(str(overlay)) as container:
+        stream = container.streams.video[0]
+        lasts = 3.033 + 3.033 / 11  # the last frame's own duration is not known
+        assert float(stream.duration * stream.time_base) == pytest.approx(lasts, abs=0.01)
+        assert (stream.codec_context.colorspace, stream.codec_context.color_range) == (1, 1)
+    back, frame_HW3 = next(read_video(overlay)), next(read_video(clip))
+    assert np.abs(back.astype(int) - frame_HW3).max() < 6
 
 
 def test_sentences_that_were_replaced_meanwhile_are_noticed(store, folder) -> None:

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sola_model.metrics.jf import track_overlaps
@@ -20,6 +21,7 @@ from tasks.tables import read_mask_tracks, read_objects, read_track_features
 from tasks.train import run_metrics, run_recipe, train_run
 from tasks.training_set import training_set
 from warehouse import TABLES, Key, Warehouse, WarehouseError
+from warehouse.commits import STAGES
 from warehouse.demo_data import write_dataset
 
 RECIPE = replace(
@@ -319,3 +321,29 @@ def test_an_encoder_that_does_not_fit_names_the_setting_before_anything_is_encod
         train_run.fn(str(warehouse), TRAIN, VALID, narrow)
     assert not (warehouse / "cache").exists()
     train_run.fn(str(warehouse), TRAIN, VALID, override(narrow, ["selector.text_dim=128"]))
+
+
+def test_a_text_that_is_too_long_is_left_out_and_named(warehouse, caplog):
+    """Of training and of validation; the others keep their labels."""
+    store = Warehouse(warehouse)
+    for split in ("train", "valid_u"):
+        key = min(store.current("ingest", split=split), key=str)
+        commit = store.current("ingest")[key]
+        tables = {name: store.read(name, [commit]) for name in STAGES["ingest"]}
+        rows = tables["expressions"].to_pylist()
+        rows[1]["text"] = "the red circle " * 200
+        tables["expressions"] = pa.Table.from_pylist(rows, schema=TABLES["expressions"])
+        store.publish("ingest", key, f"{commit.fingerprint}-long", tables)
+        wanted = wanted_labels(Warehouse(warehouse), "demo", split, RECIPE)
+        label_videos.fn(str(warehouse), wanted, RECIPE)
+        data = training_set(store, [key], RECIPE, warehouse / "cache", inference=split != "train")
+        assert data.expressions == [[0, *range(2, len(rows))]]
+        (video,) = data.videos
+        labels = store.read("pseudo_labels", [store.current("label")[key]])["label"].to_numpy()
+        labels_EN = labels.reshape(len(rows), -1)[np.ix_(data.expressions[0], data.tracks[0])]
+        np.testing.assert_array_equal(video.labels_EN, labels_EN)
+        assert len(video.texts) == len(rows) - 1
+        assert f"{key.video_id}/{rows[1]['expression_id']}: left out" in caplog.text
+    assert caplog.text.count("tokens, this encoder takes at most") == 2
+    run = train_run.fn(str(warehouse), TRAIN, VALID, RECIPE)
+    assert 0 <= run_metrics(str(warehouse), run)["validation_jf"] <= 1

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from warehouse.frames import (
-    FrameError,
     content_hash,
-    count_frames,
     frame_files,
     frame_size,
     read_frames,
     stat_signature,
 )
+from warehouse.images import FrameError
+from warehouse.video_files import count_frames
 
 NAMES = tuple(f"{t:05d}" for t in range(5))
 

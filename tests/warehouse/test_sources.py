@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from warehouse.frames import read_frames
+from warehouse.own_video import own_video
 from warehouse.sources import BadVideo, SourceError, SourceVideo, folder, mevis, read_split
 from warehouse.sources.base import check_video_id
 
@@ -300,3 +302,33 @@ def test_unknown_data_set(root: Path) -> None:
     with pytest.raises(SourceError, match="unknown data set 'mevsi'; valid: mevis, mevis-v2, ref"):
         read_split("mevsi", root, "train")
     assert len(read_split("demo", root, "train")) == 2
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".png", ".PNG"])
+def test_frames_of_mevis_may_have_another_ending(root: Path, suffix: str) -> None:
+    for file in root.rglob("*.jpg"):
+        with Image.open(file) as image:
+            image.save(file.with_suffix(suffix))
+        file.unlink()
+    for video in sound(mevis.read_split(root, "train")):
+        assert len(list(read_frames(video.path, video.frames))) == len(FRAMES)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".bmp", ".tif"])
+def test_images_that_are_not_read_are_named(root: Path, suffix: str) -> None:
+    own = root / "own" / "frames"
+    write_frames(own, *SIZES["wide"], suffix)
+    said = rf"end in \.jpg, \.jpeg, \.png, and there is: 3 \{suffix} \(00000\{suffix}\)"
+    with pytest.raises(SourceError, match=rf"frames: has no frames; .*{said}"):
+        own_video(own)
+    with pytest.raises(SourceError, match=rf"there is: 3 \{suffix} \(frames/00000"):
+        own_video(own.parent)
+    shutil.rmtree(root / "train/JPEGImages/wide")
+    shutil.copytree(own, root / "train/JPEGImages/wide")
+    check_only_wide_is_bad(root, rf"frame file is missing .*; images are read that {said}")
+
+
+def test_json_with_a_byte_order_mark(root: Path) -> None:
+    for file in root.rglob("*.json"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    sound(mevis.read_split(root, "train"))

@@ -357,3 +357,15 @@ def test_the_command(pristine: dict[str, Path], tmp_path: Path) -> None:
     for arguments in ([root, "--dataset", "voc"], [root, "--format", "xml"]):
         wrong = sola_check(*arguments)
         assert wrong.exit_code == 1 and "valid" in wrong.output
+
+
+def test_texts_that_are_too_long_for_a_recipe_are_named(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "clip" / "0.png")
+    texts = {"clip": ["a bar", "the red circle " * 200]}
+    (tmp_path / "expressions.json").write_text(json.dumps(texts))
+    command = ["check", str(tmp_path), "--dataset", "folder"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    result = CliRunner().invoke(app, [*command, "--recipe", "demo"])
+    assert result.exit_code == 1 and "all: 1 videos, 2 expressions" in result.output
+    assert "all/clip: expression '1': The text 'the red circle" in result.output

@@ -7,7 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from warehouse.frames import count_frames, read_frames, video_length
+from warehouse.frames import read_frames
+from warehouse.video_files import count_frames, video_timing
 from warehouse.video_index import read_index, seek_before
 
 COUNT = 40
@@ -41,7 +42,7 @@ def write(file: Path, codec: str, options: dict[str, str], uneven: bool = False)
 def test_late_frames_are_those_of_decoding_from_the_start(name: str, tmp_path: Path) -> None:
     codec, options = CODECS.get(name, CODECS["closed.mp4"])
     file = write(tmp_path / name, codec, options, name == "uneven.mp4")
-    count, _ = video_length(file)
+    count = len(video_timing(file).times)
     assert count == count_frames(file) == COUNT
     names = [f"{index:05d}" for index in range(count)]
     every = list(read_frames(file, names))
@@ -70,4 +71,4 @@ def test_where_packets_do_not_tell_there_is_no_index(name: str, tmp_path: Path) 
 
 def test_length_and_rate(tmp_path: Path) -> None:
     file = write(tmp_path / "v.mp4", *CODECS["closed.mp4"])
-    assert video_length(file) == (COUNT, 30)
+    assert video_timing(file) == (tuple(Fraction(t, 30) for t in range(COUNT)), 30)

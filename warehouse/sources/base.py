@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warehouse.frames import FrameError, image_files
+from warehouse.contents import described, names_in
+from warehouse.frames import image_files
+from warehouse.images import IMAGE_SUFFIXES, FrameError
 from warehouse.masks import RLE
 from warehouse.regular import open_regular
 
@@ -131,18 +133,19 @@ def check_split(root: Path, split: str, splits: Sequence[str]) -> None:
 
 
 def present_frames(path: Path, frames: Sequence[str], errors: list[str]) -> tuple[str, ...]:
-    """The `frames` that have a .jpg in the folder `path`; an error for each that has none."""
+    """The `frames` that have an image in the folder `path`; an error for each that has none."""
     if not path.is_dir():
         errors.append(f"{path}: the frame folder is missing")
         return ()
-    names = {file.name for file in path.iterdir()}
-    missing = [frame for frame in frames if f"{frame}.jpg" not in names]
+    stems = {file.stem for file in image_files(path)}
+    missing = [frame for frame in frames if frame not in stems]
+    instead = "" if stems or not missing else f"; {images_wanted(path)}"
     errors.extend(
         f"{path / frame}.jpg: the frame file is missing "
-        f"({len(missing)} of {len(frames)} listed frames are)"
+        f"({len(missing)} of {len(frames)} listed frames are){instead}"
         for frame in missing
     )
-    return tuple(frame for frame in frames if f"{frame}.jpg" in names)
+    return tuple(frame for frame in frames if frame in stems)
 
 
 def listed_frames(path: Path, errors: list[str]) -> tuple[str, ...]:
@@ -152,7 +155,7 @@ def listed_frames(path: Path, errors: list[str]) -> tuple[str, ...]:
         return ()
     frames = sorted((file.stem for file in image_files(path)), key=natural)
     if not frames:
-        errors.append(f"{path}: has no frames")
+        errors.append(f"{path}: has no frames; {images_wanted(path)}")
     for frame, count in Counter(frames).items():
         with collected(errors):
             check_path_name(frame, f"{path}: frame name")
@@ -161,9 +164,20 @@ def listed_frames(path: Path, errors: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(frames))
 
 
+def images_wanted(folder: Path) -> str:
+    """Which images are read, and what the folder has instead."""
+    return (
+        f"images are read that end in {', '.join(IMAGE_SUFFIXES)}, and there is: "
+        f"{described(names_in(folder))}"
+    )
+
+
 def natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key that puts frame2 before frame10."""
-    parts = re.split(r"([0-9]+)", name.lower())
+    """Sort key that puts frame2 before frame10, and -2 before -1.
+
+    A minus sign is one where no letter or digit is before it: in frame-2 it joins two parts.
+    """
+    parts = re.split(r"((?:(?<![^\W_])-)?[0-9]+)", name.lower())
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
@@ -178,7 +192,9 @@ def read_json_object(file: Path) -> dict[str, Any]:
     A key that occurs twice in an object has no usable value: it is of no JSON type.
     """
     try:
-        value = json.loads(_content(file).decode(), object_pairs_hook=_unique_keys)
+        value = json.loads(_content(file).decode("utf-8-sig"), object_pairs_hook=_unique_keys)
+    except FileNotFoundError as error:
+        raise SourceError(f"{file}: no such file") from error
     except json.JSONDecodeError as error:
         raise SourceError(f"{file}, line {error.lineno}: malformed JSON: {error.msg}") from error
     except UnicodeDecodeError as error:

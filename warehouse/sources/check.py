@@ -9,13 +9,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from warehouse.frames import FrameError, check_image, frame_files, read_frames
+from warehouse.frames import frame_files, read_frames
+from warehouse.images import FrameError, check_image
 from warehouse.sources import list_splits, read_split
 from warehouse.sources.base import BadVideo, SourceError, SourceVideo, check_root, collected
 from warehouse.sources.labels import LabelImages
 
 THREADS = 8
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int, int], None]]]
+
+TextFault = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +42,19 @@ class SplitCheck:
 
 
 def check_dataset(
-    dataset: str, root: Path, splits: Iterable[str], progress: Progress, *, full: bool = False
+    dataset: str,
+    root: Path,
+    splits: Iterable[str],
+    progress: Progress,
+    *,
+    full: bool = False,
+    text_fault: TextFault | None = None,
 ) -> list[SplitCheck]:
     """Check the given splits, or all there are; a fault that splits share counts once.
 
     `progress(stage, videos)` is a context that yields `advance(videos, failed)`. Of every image
-    the header and the end are read, with `full` all of it.
+    the header and the end are read, with `full` all of it. `text_fault` says what is wrong with an
+    expression's text, None where nothing is.
 
     Raises SourceError when there is no split, or no such data set.
     """
@@ -55,7 +65,7 @@ def check_dataset(
     checks = []
     seen: set[str] = set()
     for split in splits:
-        check = _check_split(dataset, root, split, progress, full)
+        check = _check_split(dataset, root, split, progress, full, text_fault)
         new = tuple(problem for problem in check.problems if problem.message not in seen)
         seen |= {problem.message for problem in new}
         checks.append(SplitCheck(**vars(check) | {"problems": new}))
@@ -63,7 +73,12 @@ def check_dataset(
 
 
 def _check_split(
-    dataset: str, root: Path, split: str, progress: Progress, full: bool
+    dataset: str,
+    root: Path,
+    split: str,
+    progress: Progress,
+    full: bool,
+    text_fault: TextFault | None,
 ) -> SplitCheck:
     problems: list[Problem] = []
     try:
@@ -84,6 +99,12 @@ def _check_split(
                 frames += len(found.frames)
                 with collected([]):  # faults of label images are among the errors already
                     expressions += len(found.expressions)
+                    for expression in found.expressions if text_fault else ():
+                        if fault := text_fault(expression.text):
+                            message = f"expression {expression.expression_id!r}: {fault}"
+                            problems += [
+                                Problem(split=split, video_id=video.video_id, message=message)
+                            ]
     return SplitCheck(
         split=split,
         videos=len(videos),

@@ -14,7 +14,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from warehouse.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, count_frames, image_files
+from warehouse.contents import described, names_in
+from warehouse.frames import image_files
+from warehouse.images import IMAGE_SUFFIXES
 from warehouse.sources.base import (
     BadVideo,
     SourceError,
@@ -28,6 +30,7 @@ from warehouse.sources.base import (
     read_json_object,
     read_lines,
 )
+from warehouse.video_files import VIDEO_SUFFIXES, count_frames
 
 SPLIT = "all"
 COLUMNS = ("video_id", "text")
@@ -110,7 +113,7 @@ def _list_entries(root: Path) -> list[Path]:
     if not images and not entries:
         raise SourceError(
             f"{root}: holds no images ({', '.join(IMAGE_SUFFIXES)}), frame folders or video files "
-            f"({', '.join(VIDEO_SUFFIXES)})"
+            f"({', '.join(VIDEO_SUFFIXES)}), but {described(names_in(root))}"
         )
     return [root] if images else sorted(entries, key=lambda path: natural(path.name))
 

@@ -1,6 +1,6 @@
 """Ground truth in label images: PNG files whose pixel values are object numbers, 0 background."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from warehouse.frames import check_image, files_signature, frame_size, image_header, open_image
+from warehouse.frames import files_signature, frame_size
+from warehouse.images import check_image, image_header, open_image
 from warehouse.masks import RLE
 from warehouse.sources.base import VOID, Masks, SourceError, SourceExpression, collected
 
@@ -105,11 +106,7 @@ class LabelImages(Mapping[str, Masks]):
 
     def _check_header(self, file: Path) -> None:
         size, mode = image_header(file)
-        if mode not in MODES:
-            raise SourceError(
-                f"{file}: must be a palette or grey-value image, of one channel of 8 bits, but is "
-                f"of mode {mode}"
-            )
+        _check_mode(file, mode, MODES)
         if size != self._size:
             raise SourceError(
                 f"{file}: its size [height, width] is {[*size]}, but the video's frames are "
@@ -148,11 +145,24 @@ def label_images(
     )
 
 
+def _check_mode(file: Path, mode: str, valid: Sequence[str]) -> None:
+    if mode not in valid:
+        raise SourceError(
+            f"{file}: must be a palette or grey-value image, of one channel of 8 bits, but is of "
+            f"mode {mode}"
+        )
+
+
 def read_labels(file: Path) -> np.ndarray:
-    """Pixel values (H, W) uint8; raises FrameError when the image does not decode."""
+    """Pixel values (H, W) uint8.
+
+    Raises FrameError when the image does not decode, SourceError when it is no label image.
+    """
     with open_image(file) as image:
         image.load()  # inside np.array an error of decoding could get lost
-        return np.array(image, dtype=np.uint8)
+        mode, labels_HW = image.mode, np.array(image)
+    _check_mode(file, mode, (*MODES, "1"))
+    return labels_HW.astype(np.uint8)
 
 
 def _values(labels_HW: np.ndarray) -> list[int]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from warehouse.frames import image_header
+from warehouse.images import image_header
 from warehouse.sources.base import (
     BadVideo,
     SourceError,
