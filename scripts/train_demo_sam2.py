@@ -1,13 +1,14 @@
-"""Train the embedded small SAM2 on the embedded data's generator. Two CPU cores, about 70 minutes.
+"""Train the embedded small SAM2 on embedded and drawn clips. Two CPU cores, two hours.
 
     python scripts/train_demo_sam2.py --out sola_model/demo/sam2_demo.pt
 
 Stage 1 learns to segment images from points and boxes, stage 2 to follow objects through clips,
-stage 3 to say in the object pointers also what the objects look like.
+stage 3 to say in the object pointers also what the objects look like, and a last stage mixes images
+and clips: a SAM2 of this size learns many kinds of background only when it sees many images.
 Each of two processes draws its own clips; gradients are averaged. Three auxiliary heads are
 trained along and thrown away: a dense head that puts position and extent into the image features,
 a mask head on the memory-conditioned features (without it tracking takes far longer to start),
-and linear heads that make object pointers carry position, size and visibility, and (stage 3)
+and linear heads that make object pointers carry position, size and visibility, and from stage 3 on
 colour and kind.
 
 Shapes: B objects, G clips, T frames, H and W of the model's square image.
@@ -188,7 +189,7 @@ def image_step(
 def clip_step(
     model: SAM2Base, heads: AuxiliaryHeads, rng: np.random.Generator, frames: int, with_looks: bool
 ) -> Tensor:
-    """Stages 2 and 3: prompt objects on the first frame of clips, follow them through the rest."""
+    """Stage 2 and later: prompt objects on the first frame of clips, follow them through the rest."""
     count = 12 // frames + 2
     images_GT3HW, clip_masks, clip_looks = clips(rng, count, frames)
     owner, targets, looks = [], [], []
@@ -384,7 +385,7 @@ if __name__ == "__main__":
     parser.add_argument("--image-steps", type=int, default=1700)
     parser.add_argument("--clip-steps", type=int, default=1800)
     parser.add_argument("--look-steps", type=int, default=450)
-    parser.add_argument("--mixed-steps", type=int, default=900)
+    parser.add_argument("--mixed-steps", type=int, default=3400)
     options = parser.parse_args()
     options.rendezvous = options.out.with_suffix(".rendezvous").resolve()
     options.rendezvous.unlink(missing_ok=True)
