@@ -6,20 +6,12 @@ The descriptions travel with the data: they are the field metadata of every Parq
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from warehouse.errors import DamagedError as DamagedError
+from warehouse.errors import NewerError as NewerError
+from warehouse.errors import WarehouseError as WarehouseError
+
 FORMAT_VERSION = 2  # raise it when a column changes its meaning, name or type
 # A new column that may be null needs no new version: older files read as null, see `readable_as`.
-
-
-class WarehouseError(ValueError):
-    """A warehouse cannot do what was asked; the message says what to do next."""
-
-
-class DamagedError(WarehouseError):
-    """What was read is not what was written."""
-
-
-class NewerError(WarehouseError):
-    """This version does not know what it has read: a newer one may have written it."""
 
 
 def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:
