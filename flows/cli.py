@@ -1,5 +1,6 @@
 """The command line `sola`. Each command is a function in `flows/commands/`, listed here."""
 
+import io
 import sys
 from importlib import metadata
 from typing import Annotated
@@ -90,7 +91,8 @@ for panel, commands in PANELS.items():
 def main() -> None:
     """Entry point of the command `sola`."""
     for stream in (sys.stdout, sys.stderr):  # names may hold what a terminal's encoding has not
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="sola")
 
 

@@ -163,7 +163,7 @@ def _score_video(
     video, files = job
     objects = video.read_masks()
     sizes = [rle["size"] for masks in objects.values() for rle in masks if rle is not None]
-    reader = _MaskReader(predictions, files, tuple(sizes[0]) if sizes else None)
+    reader = _MaskReader(predictions, files, (sizes[0][0], sizes[0][1]) if sizes else None)
     try:
         if _is_davis(protocol):
             return _score_davis(video, objects, reader, protocol)
@@ -181,14 +181,14 @@ class _MaskReader:
     """The predicted masks of a video; without a size, that of the first one counts."""
 
     def __init__(
-        self, predictions: Path, files: Mapping[str, str], size: tuple[int, ...] | None
+        self, predictions: Path, files: Mapping[str, str], size: tuple[int, int] | None
     ) -> None:
         self.predictions, self.files, self.size = predictions, files, size
 
     def labels(self, name: str) -> np.ndarray:
         """Pixel values (H, W)."""
         labels_HW = read_mask(self.predictions, self.files[name], self.size)
-        self.size = labels_HW.shape
+        self.size = (labels_HW.shape[0], labels_HW.shape[1])
         return labels_HW
 
     def empty(self) -> RLE:

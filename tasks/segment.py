@@ -108,7 +108,8 @@ def encode_sentences(store: Warehouse, recipe: Recipe, sentences: Sequence[str])
     Raises:
         ValueError: the recipe's encoder does not take a sentence.
     """
-    CachedTextEncoder(recipe.text_encoder, store.work_folder() / "cache" / "text").encode(sentences)
+    encoder = CachedTextEncoder(recipe.text_encoder, store.work_folder() / "cache" / "text")
+    encoder.encode(sentences, words=recipe.selector.reads_words)
 
 
 def _contents(video: OwnVideo, parts: Sequence[Sequence[str]]) -> list[str]:

@@ -52,7 +52,8 @@ class Outputs:
             raise OutputError(f"{self.video}: is to be both the overlay and the JSON; name two")
         if self.masks and self.masks.exists() and not self.masks.is_dir():
             raise OutputError(f"{self.masks}: is a file; give a folder for the masks")
-        for folder in (self.masks / str(e) for e in range(sentences if self.masks else 0)):
+        folders = [self.masks / str(e) for e in range(sentences)] if self.masks else []
+        for folder in folders:
             if folder.is_dir() and video.is_dir() and folder.samefile(video):
                 raise OutputError(
                     f"{self.masks}: masks would be written to {folder}, among the frames of the "

@@ -169,7 +169,7 @@ def _write_videos(
         for key in keys:
             expressions = read_expressions(store, ingested[key])
             texts = [e.text for e in expressions]
-            faults = encoder.faults(texts)
+            faults = encoder.faults(texts, words=recipe.selector.reads_words)
             for expression in expressions:
                 if fault := faults.get(expression.text):
                     log.warning("%s: left out: %s", _name(key, expression.expression_id), fault)

@@ -24,6 +24,7 @@ def read_frames(path: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
     Any ordered selection of a video's frames will do; a video file is decoded from its start.
     Raises FrameError when a frame is missing, does not decode, or differs in size from the first.
     """
+    images: Iterator[np.ndarray]
     if path.is_dir():
         images = map(read_image, frame_files(path, frames))
     else:

@@ -85,7 +85,7 @@ def image_treatments(file: Path) -> set[str]:
             "orientation": _orientation(image) != Orientation(),
             "16 bits": image.mode.startswith("I;16"),
             "transparency": image.has_transparency_data
-            and image.convert("RGBA").getchannel("A").getextrema()[0] < 255,
+            and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255,
         }
     return {name for name, done in treatments.items() if done}
 
@@ -135,7 +135,7 @@ def open_image(file: Path) -> Iterator[Image.Image]:
 def _orientation(image: Image.Image) -> Orientation:
     """By the header; what stands behind the pixels of a PNG does not count."""
     exif = image.getexif() if "exif" in image.info else {}
-    return BY_EXIF.get(exif.get(EXIF_ORIENTATION), Orientation())
+    return BY_EXIF.get(exif.get(EXIF_ORIENTATION, 1), Orientation())
 
 
 def _shown_size(image: Image.Image) -> tuple[int, int]:

@@ -6,20 +6,12 @@ The descriptions travel with the data: they are the field metadata of every Parq
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from warehouse.errors import DamagedError as DamagedError
+from warehouse.errors import NewerError as NewerError
+from warehouse.errors import WarehouseError as WarehouseError
+
 FORMAT_VERSION = 2  # raise it when a column changes its meaning, name or type
 # A new column that may be null needs no new version: older files read as null, see `readable_as`.
-
-
-class WarehouseError(ValueError):
-    """A warehouse cannot do what was asked; the message says what to do next."""
-
-
-class DamagedError(WarehouseError):
-    """What was read is not what was written."""
-
-
-class NewerError(WarehouseError):
-    """This version does not know what it has read: a newer one may have written it."""
 
 
 def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:
@@ -44,10 +36,6 @@ COUNTS = _field("counts", pa.string(), "COCO compressed RLE of the mask")
 AREA = _field("area", pa.int32(), "mask area in pixels")
 
 
-def _fraction(name: str, description: str) -> pa.Field:
-    return _field(name, pa.float64(), f"{description}, in [0, 1]")
-
-
 def _selection(name: str, description: str) -> pa.Field:
     description = f"{description}, in [0, 1]; null: a baseline, which selects among no tracks"
     return _field(name, pa.float64(), description, nullable=True)
@@ -64,9 +52,9 @@ BOX = (
 PREDICTION = (
     _field("tracks_selected", pa.int32(), "number of tracks in the prediction; 0 of a baseline"),
     _field("predicted_empty", pa.bool_(), "true: the prediction has no pixel in any frame"),
-    _fraction("j", "region similarity J"),
-    _fraction("f", "boundary accuracy F"),
-    _fraction("jf", "J&F = (J + F) / 2"),
+    _field("j", pa.float64(), "region similarity J, in [0, 1]"),
+    _field("f", pa.float64(), "boundary accuracy F, in [0, 1]"),
+    _field("jf", pa.float64(), "J&F = (J + F) / 2, in [0, 1]"),
 )
 
 TABLES: dict[str, pa.Schema] = {

@@ -9,16 +9,25 @@ from contextlib import suppress
 from fractions import Fraction
 from itertools import dropwhile, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import av
 import numpy as np
+from av.codec.context import ThreadType
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorPrimaries, ColorTrc, VideoReformatter
 
 from warehouse.images import FrameError, Orientation
 from warehouse.regular import check_regular
-from warehouse.video_index import Span, packet_span, read_index, seek_before, video_stream
+from warehouse.video_index import (
+    Span,
+    find_video_stream,
+    packet_span,
+    read_index,
+    seek_before,
+    video_stream,
+)
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 # Whatever a file is named, its content is one of these: others may open further files.
@@ -48,16 +57,21 @@ def video_timing(path: Path) -> Timing:
         index = read_index(container)
         if index:
             _check_whole(container, path, index.packets)
-            stamps = [time * stream.time_base for time in index.times]
+            stamps = [_seconds(time, stream.time_base) for time in index.times]
     if not index:
         with open_video(path) as container:
             stamps = [
-                None if frame.pts is None else frame.pts * frame.time_base
-                for frame in video_frames(container, path)
+                _seconds(frame.pts, frame.time_base) for frame in video_frames(container, path)
             ]
-    if None in stamps or any(after <= before for before, after in pairwise(stamps)):
+    times = [stamp for stamp in stamps if stamp is not None]
+    if len(times) < len(stamps) or any(after <= before for before, after in pairwise(times)):
         return Timing(tuple(n / rate for n in range(len(stamps))), rate)
-    return Timing(tuple(stamp - stamps[0] for stamp in stamps), rate)
+    return Timing(tuple(time - times[0] for time in times), rate)
+
+
+def _seconds(stamp: int | None, unit: Fraction | None) -> Fraction | None:
+    """A time stamp or duration in seconds, where the file has it and its unit."""
+    return None if stamp is None or unit is None else stamp * unit
 
 
 def count_frames(path: Path) -> int:
@@ -105,7 +119,8 @@ def open_video(path: Path) -> av.container.InputContainer:
         if path.is_file() and _lacks_index(path):
             raise FrameError(f"{path}: {NO_INDEX}") from error
         raise FrameError(f"{path}: does not open as a video ({error})") from error
-    if video_stream(container) is None:
+    stream = find_video_stream(container)
+    if stream is None:
         problem = "has no video stream"
         if container.streams.video:
             problem += ", only a cover picture"
@@ -113,7 +128,7 @@ def open_video(path: Path) -> av.container.InputContainer:
             problem = NO_INDEX
         container.close()
         raise FrameError(f"{path}: {problem}")
-    video_stream(container).thread_type = "AUTO"
+    stream.thread_type = ThreadType.AUTO
     return container
 
 
@@ -129,7 +144,8 @@ def video_frames(container: av.container.InputContainer, path: Path) -> Iterator
             if packet.size:
                 packets.append(packet_span(packet))
             for frame in packet.decode():
-                end = max(end, float(((frame.pts or 0) + frame.duration) * frame.time_base))
+                until = _seconds((frame.pts or 0) + frame.duration, frame.time_base)
+                end = max(end, float(until or 0))
                 yield frame
     except av.FFmpegError as error:
         raise FrameError(f"{path}: stops decoding after {end:.1f} s ({error})") from error
@@ -142,7 +158,10 @@ def _numbered(path: Path, first: int) -> Iterator[tuple[int, av.VideoFrame, Frac
         aspect = video_stream(container).sample_aspect_ratio or Fraction(1)  # width to height
         if first and (start := seek_before(container, first)):
             index, time = start
-            frames = dropwhile(lambda frame: frame.pts < time, video_frames(container, path))
+            frames = dropwhile(
+                lambda frame: frame.pts is not None and frame.pts < time,
+                video_frames(container, path),
+            )
             found = None
             with suppress(FrameError):  # some streams show nothing for a while after a jump
                 found = next(frames, None)
@@ -162,16 +181,18 @@ def _numbered(path: Path, first: int) -> Iterator[tuple[int, av.VideoFrame, Frac
 def _shown(
     frame: av.VideoFrame, aspect: Fraction, reformatter: VideoReformatter, path: Path
 ) -> np.ndarray:
-    options = {}
-    if (width := _shown_width(frame, aspect)) != frame.width:
-        options = {"width": width, "interpolation": "BICUBIC"}
-    if frame.color_trc in HDR:
-        if frame.color_primaries == ColorPrimaries.UNSPECIFIED:
-            frame.color_primaries = ColorPrimaries.BT2020
-        options["dst_color_trc"] = ColorTrc.IEC61966_2_1  # sRGB
-        options["dst_color_primaries"] = ColorPrimaries.BT709
+    width, hdr = _shown_width(frame, aspect), frame.color_trc in HDR
+    if hdr and frame.color_primaries == ColorPrimaries.UNSPECIFIED:
+        frame.color_primaries = ColorPrimaries.BT2020
     try:
-        image_HW3 = reformatter.reformat(frame, format="rgb24", **options).to_ndarray()
+        image_HW3 = reformatter.reformat(
+            frame,
+            width=width,
+            format="rgb24",
+            interpolation="BICUBIC" if width != frame.width else None,
+            dst_color_trc=ColorTrc.IEC61966_2_1 if hdr else None,  # sRGB
+            dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
+        ).to_ndarray()
     except av.FFmpegError as error:
         raise FrameError(f"{path}: its colours are of an unknown kind ({error})") from error
     return np.ascontiguousarray(_orientation(frame).apply(image_HW3))
@@ -184,7 +205,8 @@ def _shown_width(frame: av.VideoFrame, aspect: Fraction) -> int:
 
 def _orientation(frame: av.VideoFrame) -> Orientation:
     """Of the display matrix: (x, y) is shown at (a x + c y, b x + d y), moved into the picture."""
-    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    side_data = cast(SideDataContainer, frame.side_data)  # PyAV's types say a dictionary
+    matrix = side_data.get(SideData.DISPLAYMATRIX)
     if matrix is None:
         return Orientation()
     a, b, _, c, d = map(int, np.frombuffer(matrix, np.int32)[:5])
@@ -249,6 +271,6 @@ def _declared_end(container: av.container.InputContainer) -> float:
             return sum(float(part) * 60**power for power, part in enumerate(parts))
         if len(container.streams) == 1 and container.duration:
             return container.duration / av.time_base
-    if "avi" in container.format.name and stream.frames and stream.duration:
-        return float(stream.duration * stream.time_base)
+    if "avi" in container.format.name and stream.frames:
+        return float(_seconds(stream.duration, stream.time_base) or 0)
     return 0.0

@@ -26,10 +26,17 @@ class VideoIndex(NamedTuple):
     packets: list[Span]
 
 
-def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+def find_video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
     """The first stream of video that is no cover picture, as songs have it."""
     streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     return next(streams, None)
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """That stream of a container that has one."""
+    stream = find_video_stream(container)
+    assert stream is not None, "open_video refuses files without video"
+    return stream
 
 
 def packet_span(packet: av.Packet) -> Span:

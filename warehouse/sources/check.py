@@ -99,12 +99,11 @@ def _check_split(
                 frames += len(found.frames)
                 with collected([]):  # faults of label images are among the errors already
                     expressions += len(found.expressions)
-                    for expression in found.expressions if text_fault else ():
-                        if fault := text_fault(expression.text):
-                            message = f"expression {expression.expression_id!r}: {fault}"
-                            problems += [
-                                Problem(split=split, video_id=video.video_id, message=message)
-                            ]
+                    if text_fault is not None:
+                        problems += [
+                            Problem(split=split, video_id=video.video_id, message=message)
+                            for message in _text_faults(found, text_fault)
+                        ]
     return SplitCheck(
         split=split,
         videos=len(videos),
@@ -112,6 +111,15 @@ def _check_split(
         frames=frames,
         problems=tuple(problems),
     )
+
+
+def _text_faults(video: SourceVideo, text_fault: TextFault) -> list[str]:
+    """What is wrong with the texts of a video's expressions."""
+    return [
+        f"expression {expression.expression_id!r}: {fault}"
+        for expression in video.expressions
+        if (fault := text_fault(expression.text))
+    ]
 
 
 def _faults(video: SourceVideo | BadVideo, full: bool) -> list[str]:
