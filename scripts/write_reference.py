@@ -5,7 +5,7 @@ python -m scripts.write_reference
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from inspect import cleandoc
 from operator import attrgetter
@@ -162,29 +162,41 @@ def _settings() -> Iterator[str]:
     yield "## Settings\n"
     yield (
         "`--set` changes them ([recipes](recipes.md)). Where a recipe has nothing it has the value "
-        "of `release`.\n"
+        "of the first.\n"
     )
     yield from _section(Recipe, "")
 
 
-def _section(kind: type, path: str) -> Iterator[str]:
+def _section(kind: type, path: str, title: str = "") -> Iterator[str]:
     """The settings of a part of the recipes, and then of its parts."""
     types, explained = get_type_hints(kind), field_docs(kind)
     names = [f.name for f in fields(kind)]
-    if path:
-        yield f"### Settings `{path.removesuffix('.')}`\n"
+    if title:
+        yield f"### Settings {title}\n"
     yield f"{cleandoc(kind.__doc__).partition(chr(10) * 2)[0]}\n"
+    recipes = {n: r for n, r in RECIPES.items() if isinstance(_part(r, path), kind)}
     yield _rows(
-        ("setting", "value", "`release`", "`paper`", "others", ""),
+        ("setting", "value", f"`{next(iter(recipes))}`", "`paper`", "others", ""),
         *(
-            (f"`{path}{name}`", _kind(types[name]), *_values(path + name), explained[name])
+            (f"`{path}{name}`", _kind(types[name]), *_values(recipes, path + name), explained[name])
             for name in names
-            if not is_dataclass(types[name]) and name != "name"
+            if not _configurations(types[name]) and name != "name"
         ),
     )
     for name in names:
-        if is_dataclass(types[name]):
-            yield from _section(types[name], f"{path}{name}.")
+        found = _configurations(types[name])
+        for part in found:
+            of = f"`{path}{name}`" + (f" of a `{part.__name__}`" if part != found[0] else "")
+            yield from _section(part, f"{path}{name}.", of)
+
+
+def _part(recipe: Recipe, path: str) -> Any:
+    return attrgetter(path.removesuffix("."))(recipe) if path else recipe
+
+
+def _configurations(kind: Any) -> list[type]:
+    """The parts of recipes that a field takes one of; of other fields none."""
+    return [part for part in get_args(kind) or (kind,) if is_dataclass(part)]
 
 
 def field_docs(kind: type) -> dict[str, str]:
@@ -207,14 +219,14 @@ def _kind(kind: Any) -> str:
     return names.get(kind, "path" if kind is Path else "text")
 
 
-def _values(path: str) -> tuple[str, str, str]:
-    """The value of a setting in `release`; those of `paper`, and of the others, if they differ."""
-    values = {name: attrgetter(path)(recipe) for name, recipe in RECIPES.items()}
-    release = values["release"]
-    other = {name: _written(value) for name, value in values.items() if value != release}
+def _values(recipes: Mapping[str, Recipe], path: str) -> tuple[str, str, str]:
+    """The value in the first recipe; those of `paper`, and of the others, if they differ."""
+    values = {name: attrgetter(path)(recipe) for name, recipe in recipes.items()}
+    first = next(iter(values.values()))
+    other = {name: _written(value) for name, value in values.items() if value != first}
     paper = other.pop("paper", "")
     return (
-        _written(release),
+        _written(first),
         paper,
         "; ".join(f"`{name}`: {value}" for name, value in other.items()),
     )
