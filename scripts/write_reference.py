@@ -5,7 +5,7 @@ python -m scripts.write_reference
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from inspect import cleandoc
 from operator import attrgetter
@@ -162,29 +162,42 @@ def _settings() -> Iterator[str]:
     yield "## Settings\n"
     yield (
         "`--set` changes them ([recipes](recipes.md)). Where a recipe has nothing it has the value "
-        "of `release`.\n"
+        "of the first.\n"
     )
-    yield from _section(Recipe, "")
+    yield from _section(Recipe, "", RECIPES, "")
 
 
-def _section(kind: type, path: str) -> Iterator[str]:
-    """The settings of a part of the recipes, and then of its parts."""
+def _section(kind: type, path: str, recipes: Mapping[str, Recipe], title: str) -> Iterator[str]:
+    """The settings of a part of these recipes, and then of its parts."""
     types, explained = get_type_hints(kind), field_docs(kind)
-    names = [f.name for f in fields(kind)]
-    if path:
-        yield f"### Settings `{path.removesuffix('.')}`\n"
+    parts = {f.name: _parts(types[f.name]) for f in fields(kind)}
+    if title:
+        yield f"### Settings {title}\n"
     yield f"{cleandoc(kind.__doc__).partition(chr(10) * 2)[0]}\n"
     yield _rows(
-        ("setting", "value", "`release`", "`paper`", "others", ""),
+        ("setting", "value", f"`{next(iter(recipes))}`", "`paper`", "others", ""),
         *(
-            (f"`{path}{name}`", _kind(types[name]), *_values(path + name), explained[name])
-            for name in names
-            if not is_dataclass(types[name]) and name != "name"
+            (
+                f"`{path}{name}`",
+                _kind(types[name]),
+                *_values(path + name, recipes),
+                explained[name],
+            )
+            for name in parts
+            if not parts[name] and name != "name"
         ),
     )
-    for name in names:
-        if is_dataclass(types[name]):
-            yield from _section(types[name], f"{path}{name}.")
+    for name in parts:
+        value = attrgetter(path + name)
+        for number, part in enumerate(parts[name]):
+            of_kind = {n: recipe for n, recipe in recipes.items() if type(value(recipe)) is part}
+            title = f"`{path}{name}`" + (f" of a `{part.__name__}`" if number else "")
+            yield from _section(part, f"{path}{name}.", of_kind, title)
+
+
+def _parts(kind: Any) -> tuple[type, ...]:
+    """The dataclasses that a setting is one of; none where it is a value."""
+    return tuple(part for part in get_args(kind) or (kind,) if is_dataclass(part))
 
 
 def field_docs(kind: type) -> dict[str, str]:
@@ -207,14 +220,14 @@ def _kind(kind: Any) -> str:
     return names.get(kind, "path" if kind is Path else "text")
 
 
-def _values(path: str) -> tuple[str, str, str]:
-    """The value of a setting in `release`; those of `paper`, and of the others, if they differ."""
-    values = {name: attrgetter(path)(recipe) for name, recipe in RECIPES.items()}
-    release = values["release"]
-    other = {name: _written(value) for name, value in values.items() if value != release}
+def _values(path: str, recipes: Mapping[str, Recipe]) -> tuple[str, str, str]:
+    """A setting in the first recipe; in `paper`, and in the others, where it differs."""
+    values = {name: attrgetter(path)(recipe) for name, recipe in recipes.items()}
+    first = next(iter(values.values()))
+    other = {name: _written(value) for name, value in values.items() if value != first}
     paper = other.pop("paper", "")
     return (
-        _written(release),
+        _written(first),
         paper,
         "; ".join(f"`{name}`: {value}" for name, value in other.items()),
     )
