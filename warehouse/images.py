@@ -64,8 +64,6 @@ def read_image(file: Path) -> np.ndarray:
         if image.mode.startswith("I;16"):
             grey_HW = (np.array(image) >> 8).astype(np.uint8)
             shown_HW3 = np.repeat(grey_HW[..., None], 3, axis=2)
-        elif image.mode in ("I", "F"):
-            raise FrameError(f"{file}: has 32 bits for a pixel; convert it to 8 or 16 bits")
         elif image.has_transparency_data:
             rgba = image.convert("RGBA")
             white = Image.new("RGBA", rgba.size, "white")

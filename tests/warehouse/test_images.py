@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from warehouse.frames import content_hash, frame_size, read_frames, stat_signature
-from warehouse.images import FrameError, check_image, read_image
+from warehouse.images import check_image, read_image
 from warehouse.sources.base import natural
 
 H, W = 24, 40
@@ -74,12 +74,6 @@ def test_what_is_transparent_is_white(tmp_path: Path) -> None:
         read_image(tmp_path / "palette.png")[..., 0], np.where(GREY > 99, 9, 255)
     )
     assert (read_image(tmp_path / "key.png")[3, 4] == 255).all()
-
-
-def test_pixels_of_32_bits_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "0.png", format="TIFF")
-    with pytest.raises(FrameError, match=r"0\.png: has 32 bits for a pixel"):
-        read_image(tmp_path / "0.png")
 
 
 def test_only_what_was_read_otherwise_before_is_named_otherwise(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from warehouse.frames import FrameError, check_image, content_hash, count_frames, read_frames
+from warehouse.frames import content_hash, count_frames, read_frames
+from warehouse.images import FrameError, check_image
 from warehouse.sources.base import SourceError, read_json_object, read_lines
 from warehouse.submissions import LARGEST, SubmissionError, list_masks, read_mask
 

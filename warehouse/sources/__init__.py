@@ -32,6 +32,7 @@ READERS = {
     "pascal-voc": pascal_voc,
     "demo": mevis,  # the embedded synthetic data has MeViS's layout
     "demo-long": mevis,  # longer clips of it, another data set for experiments
+    "demo-fresh": mevis,  # more clips of it, which no choice was made on
     "folder": folder,
 }
 
@@ -44,6 +45,7 @@ PROTOCOL = {
     "pascal-voc": "mevis",
     "demo": "mevis",
     "demo-long": "mevis",
+    "demo-fresh": "mevis",
     "folder": "mevis",
 }
 
