@@ -14,7 +14,8 @@ from pycocotools import mask as coco
 from scipy.special import expit, logit
 
 from flows.segment import segment as segment_flow
-from sola_model.recipes import DEMO
+from sola_model.recipes import DEMO, DEMO_RELEASE, Recipe
+from sola_model.text.cache import CachedTextEncoder
 from tasks.detect import detect_videos, wanted_detections
 from tasks.evaluate import evaluate_videos
 from tasks.ingest import ingest_split
@@ -28,6 +29,7 @@ from tasks.precompute import (
 from tasks.segment import (
     DATASET,
     SPLIT,
+    encode_sentences,
     ingest_clips,
     require_current,
     run_to_segment_with,
@@ -55,6 +57,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     store = Warehouse.create(tmp_path_factory.mktemp("w"))
     publish_untrained(store, RECIPE)
     return store
+
+
+@pytest.mark.parametrize("recipe", [DEMO, DEMO_RELEASE], ids=["words", "no words"])
+def test_workers_find_the_sentences_that_were_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
+) -> None:
+    store = Warehouse.create(tmp_path / "w")
+    encode_sentences(store, recipe, TEXTS)
+    monkeypatch.setattr("sola_model.text.cache.TextEncoder", None)
+    cached = CachedTextEncoder(recipe.text_encoder, store.work_folder() / "cache" / "text")
+    assert len(cached.encode(TEXTS, words=recipe.selector.reads_words)) == len(TEXTS)
 
 
 @pytest.fixture(scope="module")

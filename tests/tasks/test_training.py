@@ -86,6 +86,15 @@ def test_a_training_set_holds_the_warehouse_s_tokens_texts_and_labels(warehouse)
     assert not data.videos[0].tokens_NTD.any() and again.videos[0].tokens_NTD.any()
 
 
+@pytest.mark.parametrize("recipe", [RECIPE, RELEASE], ids=["words", "no words"])
+def test_texts_in_the_cache_need_no_encoder(warehouse, recipe, monkeypatch):
+    store = Warehouse(warehouse)
+    keys = list(store.current("label", split="train"))
+    training_set(store, keys, recipe, warehouse / "first", inference=False)
+    monkeypatch.setattr("sola_model.text.cache.TextEncoder", None)
+    training_set(store, keys, recipe, warehouse / "again", inference=False)
+
+
 def test_a_damaged_training_set_is_written_again(warehouse):
     store, cache = Warehouse(warehouse), warehouse / "cache"
     keys = list(store.current("label", split="train"))
