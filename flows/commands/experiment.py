@@ -30,7 +30,7 @@ def experiment(
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each variant.")] = 3,
     run: Annotated[
-        str | None, typer.Option(help="Run that counterfactual measures; default: the newest.")
+        str | None, typer.Option(help="Run for counterfactual; default: the newest.")
     ] = None,
     out: Annotated[
         Path | None,

@@ -90,7 +90,7 @@ def test_the_examples_of_help_parse(command: str) -> None:
 
 def test_every_command_takes_one_line_of_the_list() -> None:
     rows = [line[2:].split()[0] for line in sola("--help").output.splitlines() if "│" in line]
-    assert sorted(rows) == sorted([*COMMANDS, "--help"])
+    assert sorted(rows) == sorted([*COMMANDS, "--help", "--version"])
 
 
 def test_no_command_is_undocumented() -> None:
