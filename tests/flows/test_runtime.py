@@ -105,6 +105,7 @@ def test_a_configured_api_that_is_down_is_an_error_at_once(prefect_server: str) 
 def test_hosts_without_a_proxy_are_added_to_those_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("NO_PROXY", "example.org, 10.0.0.5")
     value = "example.org,10.0.0.5,127.0.0.1,localhost"
     assert without_proxy("10.0.0.5") == {"NO_PROXY": value, "no_proxy": value}

@@ -40,4 +40,4 @@ def test_frames_with_latin_1_names_fail_their_video(tmp_path: Path) -> None:
     os.rename(os.fsencode(frame), os.fsencode(frame.parent) + b"/\xe9.png")
     outcomes = ingest_split.fn(str(tmp_path / "w"), "folder", str(tmp_path / "videos"), "all")
     assert {o.video_id: o.status for o in outcomes} == {"good": "done", "bad": "failed"}
-    assert "\\udce9.png is not Unicode" in next(o.message for o in outcomes if o.message)
+    assert "frame name '\\udce9' is not usable" in next(o.message for o in outcomes if o.message)

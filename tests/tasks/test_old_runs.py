@@ -3,9 +3,12 @@
 Its files lack what came later: columns of `runs`, settings of its recipe and of its weights.
 """
 
+import hashlib
 import html
 import json
 import shutil
+import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,19 +29,36 @@ def old(evaluated_release: Warehouse, tmp_path: Path) -> Warehouse:
     """The warehouse with its run as it would have been written then."""
     root = shutil.copytree(evaluated_release.root, tmp_path / "w")
     (commit,) = Warehouse(root).current("train").values()
-    runs = root / commit.files["runs"].path
-    table = pq.ParquetFile(runs).read().drop_columns("tau_videos")
+    table = pq.ParquetFile(root / commit.files["runs"].path).read().drop_columns("tau_videos")
     (row,) = table.to_pylist()
     config = json.loads(row["config"])
     del config["selector"]["separate_streams"], config["training"]["kept_out"]
     config_column = pa.array([json.dumps(config)], table.schema.field("config").type)
     place = table.column_names.index("config")
+    runs = root / f"data/runs/{uuid.uuid4().hex}.parquet"  # without a checksum in the name
     pq.write_table(table.set_column(place, "config", config_column), runs)
-    weights = root / row["weights"] / "selector.json"
-    settings = json.loads(weights.read_text())
+    weights = f"{row['weights']}/selector.json"
+    settings = json.loads((root / weights).read_text())
     del settings["separate_streams"]
-    weights.write_text(json.dumps(settings))
+    (root / weights).write_text(json.dumps(settings))
+    file = replace(
+        commit.files["runs"],
+        path=runs.relative_to(root).as_posix(),
+        sha256=_sha256(runs),
+        file_sha256=_sha256(runs),
+    )
+    Warehouse(root).log.append(
+        "train",
+        commit.key,
+        commit.fingerprint,
+        files=commit.files | {"runs": file},
+        weights=dict(commit.weights) | {weights: _sha256(root / weights)},
+    )
     return Warehouse(root)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_its_recipe_is_complete_and_its_scores_are_up_to_date(old: Warehouse) -> None:

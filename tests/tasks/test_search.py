@@ -262,7 +262,7 @@ def test_the_command_prepares_once_and_finds(
         ([TEXT, "--run", "nobody"], "there is no run nobody"),
         ([TEXT, "--dataset", "mevis"], "no mask tracks of mevis"),
         ([TEXT, "--format", "xml"], "there is no format 'xml'"),
-        ([TEXT, "--html", "no/such/folder.html"], "cannot be written"),
+        ([TEXT, "--html", "no/such/folder.html"], "there is no folder"),
     ],
 )
 def test_errors_say_what_to_do(indexed: Warehouse, arguments: list[str], message: str) -> None:

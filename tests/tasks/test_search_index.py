@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from sola_model.selector.search import Query
+from sola_model.selector.search import ReferenceQuery
 from tasks import search_index as module
 from tasks.search_index import SearchIndex, search_index
 from tasks.tables import rows
 from warehouse import Key, Warehouse
 
-QUERY = Query(np.array([1.0, -2.0, 0.5], np.float32), 0.25)
+QUERY = ReferenceQuery(torch.tensor([1.0, -2.0, 0.5]))
 TRACKS = {"a": [0, 3], "b": [], "c": [1], "d": [0, 1, 2, 5]}
 
 
@@ -38,7 +39,7 @@ def expected_rows(store: Warehouse) -> list[tuple[str, int, float]]:
     """(video, track, logit) of the vectors in the warehouse, by SQL and by hand."""
     sql = "SELECT video_id, track_id, vector FROM search_vectors ORDER BY ALL"
     return [
-        (video, track, float(np.dot(np.float32(vector), QUERY.weights_K)) + QUERY.bias)
+        (video, track, float(np.dot(np.float32(vector), QUERY.weights_K.numpy())))
         for video, track, vector in store.connect().sql(sql).fetchall()
     ]
 

@@ -191,10 +191,9 @@ def read_json_object(file: Path) -> dict[str, Any]:
 
     A key that occurs twice in an object has no usable value: it is of no JSON type.
     """
+    content = _content(file)
     try:
-        value = json.loads(_content(file).decode("utf-8-sig"), object_pairs_hook=_unique_keys)
-    except FileNotFoundError as error:
-        raise SourceError(f"{file}: no such file") from error
+        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise SourceError(f"{file}, line {error.lineno}: malformed JSON: {error.msg}") from error
     except UnicodeDecodeError as error:

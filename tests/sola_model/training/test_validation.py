@@ -70,14 +70,16 @@ def peak(at: int, height: float = 0.9, around: float = 0.5) -> list[float]:
 @pytest.mark.parametrize("at", [0, 2, 7, 9, 16, 18])
 def test_tau_is_the_threshold_of_the_highest_mean(at: int) -> None:
     assert chosen(peak(at)) == THRESHOLDS[at]
-    assert chosen(peak(at), [0.3] * len(THRESHOLDS), peak(at)) == THRESHOLDS[at]
-    lower = peak(3, height=0.4, around=0.2)
-    assert chosen(peak(at), lower, lower) == THRESHOLDS[at]
+    assert chosen(*[peak(at)] * 20, *[peak(3, height=0.4, around=0.2)] * 2) == THRESHOLDS[at]
 
 
-def test_a_lone_peak_counts_with_its_neighbours() -> None:
-    alone, broad = peak(3, height=0.9, around=0.1), peak(12, height=0.8, around=0.8)
-    assert chosen([max(pair) for pair in zip(alone, broad, strict=True)]) == THRESHOLDS[12]
+def test_of_thresholds_that_differ_by_chance_it_is_the_one_nearest_to_a_half() -> None:
+    flat = [0.8] * len(THRESHOLDS)
+    lucky, unlucky = flat.copy(), flat.copy()
+    lucky[1], unlucky[1] = 1.0, 0.7  # by a low threshold one expression gains more than one loses
+    assert chosen(lucky, unlucky, *[flat] * 38) == 0.5
+    low = [0.9] * 4 + [0.5] * (len(THRESHOLDS) - 4)  # all of them do
+    assert chosen(*[low] * 40) == THRESHOLDS[3]
 
 
 def test_padding_is_never_selected() -> None:
