@@ -24,7 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.outcome import publish_each
+from tasks.stages.outcome import publish_each
 from warehouse import TABLES, Key, Warehouse
 from warehouse.collect import collect_garbage, find_garbage
 from warehouse.commits import STAGES
@@ -151,7 +151,7 @@ def look_at_versions(connection: Any, seen: Seen) -> list[str]:
 def chaos(place: str, kills: int, grace: float, seed: int, pause: float = 0.5) -> Outcome:
     """Kill `kills` times, up to `pause` seconds apart; then finish, tidy up and compare."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tasks.outcome", "warehouse.verify", "duckdb"])
+    context.set_forkserver_preload(["tasks.stages.outcome", "warehouse.verify", "duckdb"])
     chance = random.Random(seed)
     Warehouse.create(place)
     stop, report = context.Event(), context.Queue()

@@ -32,7 +32,7 @@ from sola_model.recipes import DEMO, SelectorConfig
 from sola_model.selector.checkpoints import save_selector
 from sola_model.selector.network import TrackSelector
 from sola_model.selector.selection import THRESHOLDS
-from tasks.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
 from tasks.tables import read_expressions, read_mask_tracks, read_objects, rows
 from warehouse import TABLES, Key, Warehouse
 from warehouse.masks import mask_columns

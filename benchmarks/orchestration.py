@@ -23,7 +23,7 @@ from prefect.cache_policies import NO_CACHE
 from benchmarks.warehouse import rows
 from flows.fanout import Summary, over_videos
 from flows.runtime import prefect_api
-from tasks.outcome import Outcome, publish_each
+from tasks.stages.outcome import Outcome, publish_each
 from warehouse import TABLES, Key, Warehouse
 from warehouse.commits import STAGES
 

@@ -38,8 +38,8 @@ from sola_model.selector.search import (
     reference_weights,
     text_logits,
 )
-from tasks.search import REFERENCES, promising_videos, search, wanted_vectors
-from tasks.search_index import SearchIndex, search_index
+from tasks.search.index import SearchIndex, search_index
+from tasks.search.track_search import REFERENCES, promising_videos, search, wanted_vectors
 from warehouse import Key, Warehouse
 from warehouse.commits import STAGES
 from warehouse.compact import compact

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from sola_model.selector.search import ReferenceQuery, reference_weights, text_logits
-from tasks.evaluate import find_run
-from tasks.search import promising_videos, reference_texts, scorer_of, wanted_vectors
-from tasks.search_index import search_index
+from tasks.search.index import search_index
+from tasks.search.track_search import promising_videos, reference_texts, scorer_of, wanted_vectors
+from tasks.stages.evaluate import find_run
 from warehouse import Warehouse
 
 QUERIES, TOP = 60, 20

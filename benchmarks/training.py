@@ -26,7 +26,7 @@ from sola_model.selector.losses import total_loss
 from sola_model.selector.network import TrackSelector
 from sola_model.training.batch_losses import batch_losses
 from sola_model.training.data import TrainingVideo, load_part
-from tasks.training_set import training_set
+from tasks.training.training_set import training_set
 from tasks.worker import device
 
 # The tokens and labels of recipe `release`; the text encoder of the set is the embedded one.

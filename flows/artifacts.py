@@ -12,7 +12,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from tasks.outcome import Outcome
+from tasks.stages.outcome import Outcome
 from warehouse import Key, Warehouse
 from warehouse.commits import STAGES
 from warehouse.queries import load_query

@@ -10,7 +10,7 @@ from prefect import flow
 from flows.fanout import Summary, ended, over_videos
 from sola_model.detection.detector import PAPER_DETECTOR
 from sola_model.recipes import Recipe, recipe_by_name
-from tasks.baseline import detector_videos, wanted_baseline
+from tasks.stages.baseline import detector_videos, wanted_baseline
 from warehouse import Warehouse
 
 

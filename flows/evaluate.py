@@ -7,7 +7,7 @@ from prefect import flow
 
 from flows.evaluation_artifact import show_evaluation
 from flows.fanout import Summary, ended, over_videos
-from tasks.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
 from warehouse import Warehouse
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.predictions import EvaluatedVideo
 from tasks.report_page.strips import Wanted, draw, find_videos
+from tasks.results.predictions import EvaluatedVideo
 from warehouse import Warehouse
 from warehouse.commits import STAGES
 from warehouse.queries import load_query

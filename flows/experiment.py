@@ -21,8 +21,8 @@ from flows.experiments import (
 )
 from flows.experiments.setup import Setup
 from flows.printing import print_experiment
-from tasks.experiment_tables import write_results
-from tasks.experiments import Measured, publish_experiment
+from tasks.experiments.measured import Measured, publish_experiment
+from tasks.experiments.tables import write_results
 from warehouse import Warehouse
 from warehouse.demo_data import write_dataset
 

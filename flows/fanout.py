@@ -22,7 +22,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from flows.artifacts import progress_shown, show_outcomes
 from flows.progress import video_progress
 from flows.runtime import WorkerDied, default_workers, kill_workers, video_workers
-from tasks.outcome import Outcome
+from tasks.stages.outcome import Outcome
 from warehouse import Key, Warehouse
 
 CHUNK = 16  # videos per task at most: Prefect's server stores about 15 task runs a second

@@ -8,7 +8,7 @@ from prefect import flow
 from flows.artifacts import show_label_statistics
 from flows.fanout import Summary, ended, over_videos
 from sola_model.recipes import recipe_by_name
-from tasks.label import label_videos, wanted_labels
+from tasks.stages.label import label_videos, wanted_labels
 from warehouse import Warehouse
 
 

@@ -9,9 +9,9 @@ from prefect import flow
 
 from flows.fanout import Summary, ended, over_videos
 from sola_model.recipes import recipe_by_name
-from tasks.detect import detect_videos, import_boxes, wanted_detections
-from tasks.ingest import ingest_split
-from tasks.precompute import (
+from tasks.stages.detect import detect_videos, import_boxes, wanted_detections
+from tasks.stages.ingest import ingest_split
+from tasks.stages.precompute import (
     adopt_tracks,
     extract_box_tracks,
     extract_videos,
@@ -42,7 +42,7 @@ def precompute(
 
     `sam2` replaces the recipe's checkpoint (path, hub id or "demo"). Boxes prompt as well, for
     inference: those that `detector` (path, hub id or "demo") finds for each expression, or those
-    of a file `boxes`, see `tasks.detect.import_boxes`. `ground_truth` adds the tracks of its masks,
+    of a file `boxes`, see `tasks.stages.detect.import_boxes`. `ground_truth` adds the tracks of its masks,
     for training. `limit` takes the first videos only; `workers` is the number of processes
     (default: one per GPU or CPU core). Several machines share a split by its `shard`s: "1/8" to
     "8/8".

@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tasks.compare import Comparison, Difference, Pair
-from tasks.experiment_tables import experiment_tables
+from tasks.experiments.tables import experiment_tables
+from tasks.results.compare import Comparison, Difference, Pair
 from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.demo_data import SAMPLE_CLIP
 from warehouse.exports import WRITERS
@@ -142,7 +142,7 @@ def redo(warehouse: str, stage: str, key: Key) -> str:
 def print_why(warehouse: str, video_id: str, recipe: str, run: str | None) -> None:
     """For each stage of a video whether it is up to date, and if not, what has changed."""
     from sola_model.recipes import recipe_by_name
-    from tasks.why import why
+    from tasks.results.why import why
 
     for line in why(Warehouse(warehouse), video_id, recipe_by_name(recipe), run):
         print(line)

@@ -6,8 +6,8 @@ sola search "a square turning back" --dataset mevis
 from prefect import flow
 
 from flows.fanout import Summary, over_videos
-from tasks.evaluate import find_run
-from tasks.search import embed_videos, reference_texts, wanted_vectors
+from tasks.search.track_search import embed_videos, reference_texts, wanted_vectors
+from tasks.stages.evaluate import find_run
 from warehouse import Warehouse
 
 

@@ -10,16 +10,7 @@ from prefect import flow
 
 from flows.fanout import Summary, over_videos
 from flows.progress import frame_progress
-from tasks.detect import detect_videos, wanted_detections
-from tasks.evaluate import evaluate_videos
-from tasks.precompute import (
-    adopt_tracks,
-    extract_box_tracks,
-    extract_videos,
-    wanted_box_tracks,
-    wanted_tracks,
-)
-from tasks.segment import (
+from tasks.own_video.clips import (
     CLIP_FRAMES,
     DATASET,
     SPLIT,
@@ -31,7 +22,16 @@ from tasks.segment import (
     segment_recipe,
     wanted_clip_scores,
 )
-from tasks.segment_outputs import Found, Outputs, shown_times, write_outputs
+from tasks.own_video.outputs import Found, Outputs, shown_times, write_outputs
+from tasks.stages.detect import detect_videos, wanted_detections
+from tasks.stages.evaluate import evaluate_videos
+from tasks.stages.precompute import (
+    adopt_tracks,
+    extract_box_tracks,
+    extract_videos,
+    wanted_box_tracks,
+    wanted_tracks,
+)
 from warehouse import Warehouse, WarehouseError
 
 
@@ -57,7 +57,7 @@ def segment(
     given. Tracks that the warehouse has of these frames are used again; a new sentence is only
     scored. `run`: default the newest; its recipe says how tracks are made, with another `sam2` or
     `detector` if given. Only every `every`-th frame is taken. A video of more than `clip_frames`
-    is segmented in clips, see `tasks.segment`. `fps`: frames per second of the overlay.
+    is segmented in clips, see `tasks.own_video.clips`. `fps`: frames per second of the overlay.
 
     Raises:
         ValueError: the video, a sentence or an output is not usable, there is no run, or (a

@@ -17,8 +17,8 @@ from flows.runtime import default_workers, kill_workers, video_workers
 from flows.tensorboard import event_files
 from sola_model.recipes import override, recipe_by_name
 from sola_model.training.loop import Progress
-from tasks.evaluate import find_run
-from tasks.train import present_run, run_recipe, train_run
+from tasks.stages.evaluate import find_run
+from tasks.training.train import present_run, run_recipe, train_run
 from warehouse import Warehouse
 
 
@@ -112,7 +112,7 @@ def train_together(
 ) -> list[str]:
     """Train several selectors, as many at once as there are GPUs, or CPU cores; their run ids.
 
-    `runs` are arguments of `tasks.train.train_run`. When one fails, those beside it are trained
+    `runs` are arguments of `tasks.training.train.train_run`. When one fails, those beside it are trained
     first, then its error is raised. Several at once compute with one CPU thread each: that changes
     the order of sums, and so the last bits of the weights. Call it inside a flow.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from tasks.pictures import overlay, shown_frames
+from tasks.pictures.masks_on_frames import overlay, shown_frames
 from tasks.tables import read_mask_tracks
 from warehouse import Key, Warehouse
 from warehouse.frames import read_frames

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tasks.video_writer import h264_video
+from tasks.own_video.video_writer import h264_video
 from warehouse.demo_data import SAMPLE_CLIP
 
 WIDTH, HEIGHT = 640, 360

@@ -29,7 +29,7 @@ def import_checkpoint(
     from sola_model.recipes import override, recipe_by_name
     from sola_model.selector.checkpoints import import_checkpoint as read
     from sola_model.selector.checkpoints import save_selector
-    from tasks.import_checkpoint import import_run
+    from tasks.training.import_checkpoint import import_run
     from warehouse.outputs import check_output
 
     with explained():

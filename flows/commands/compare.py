@@ -24,7 +24,7 @@ def compare(
     Example: `sola compare release-1a2b3c4d paper-5e6f7a8b --dataset mevis --split valid_u`
     """
     from flows.printing import print_comparison
-    from tasks.compare import compare_runs
+    from tasks.results.compare import compare_runs
     from warehouse import Warehouse
 
     with explained():

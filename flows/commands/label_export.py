@@ -40,7 +40,7 @@ def label_export(
     `--root mevis-auto --split auto` to `sola precompute`, and go on as with any other split.
     """
     from flows.progress import video_progress
-    from tasks.label_export import export_labels
+    from tasks.results.label_export import export_labels
 
     with explained():
         made = export_labels(

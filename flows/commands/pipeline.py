@@ -116,7 +116,7 @@ def baseline(
     from flows.baseline import baseline as flow
     from flows.baseline import baseline_settings
     from flows.printing import print_baseline
-    from tasks.baseline import baseline_run
+    from tasks.stages.baseline import baseline_run
 
     with running():
         run_id = baseline_run(baseline_settings(recipe, detector, sam2))
@@ -158,7 +158,7 @@ def evaluate(
     """
     from flows.evaluate import evaluate as flow
     from flows.printing import print_evaluation
-    from tasks.evaluate import find_run
+    from tasks.stages.evaluate import find_run
     from warehouse import Warehouse
 
     with running():

@@ -12,7 +12,7 @@ import typer
 from flows.commands.common import HERE, WarehousePath, Workers, console, explained
 
 if TYPE_CHECKING:
-    from tasks.search import Found
+    from tasks.search.track_search import Found
 
 FORMATS = ("table", "csv", "json")
 
@@ -46,10 +46,15 @@ def search(
     """
     from flows.runtime import prefect_api
     from flows.search import index_tracks
-    from tasks.evaluate import find_run
-    from tasks.search import check_text, reference_texts, unmade_vectors, wanted_vectors
-    from tasks.search import search as search_tracks
-    from tasks.search_page import write_page
+    from tasks.search.page import write_page
+    from tasks.search.track_search import (
+        check_text,
+        reference_texts,
+        unmade_vectors,
+        wanted_vectors,
+    )
+    from tasks.search.track_search import search as search_tracks
+    from tasks.stages.evaluate import find_run
     from warehouse import Warehouse
     from warehouse.outputs import check_output, files_of
 

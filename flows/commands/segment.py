@@ -8,7 +8,7 @@ import typer
 from flows.commands.common import HERE, WarehousePath, Workers, console, running
 
 if TYPE_CHECKING:
-    from tasks.segment_outputs import Found
+    from tasks.own_video.outputs import Found
 
 
 def segment(

@@ -17,7 +17,7 @@ from flows.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from tasks.score import SubmissionScores
+    from tasks.results.score import SubmissionScores
 
 RunId = Annotated[str | None, typer.Option(help="Run id; default: the newest run.")]
 
@@ -43,7 +43,7 @@ def score(
     but 0 is foreground. `docs/scoring.md` has the layouts and protocols.
     """
     from flows.progress import video_progress
-    from tasks.score import score_submission
+    from tasks.results.score import score_submission
 
     with explained():
         if format not in ("table", "json"):
@@ -97,7 +97,7 @@ def submit(
     Example: `sola submit --dataset mevis --split valid --out submission.zip`
     """
     from flows.progress import video_progress
-    from tasks.submission import write_submission
+    from tasks.results.submission import write_submission
 
     with explained():
         count = write_submission(str(warehouse), run, dataset, split, out, workers, video_progress)
@@ -123,7 +123,7 @@ def export(
     Example: `sola export --what tracks --format coco --out tracks.json`
     """
     from flows.progress import video_progress
-    from tasks.export import export as write
+    from tasks.results.export import export as write
 
     with explained():
         count = write(

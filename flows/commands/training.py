@@ -45,7 +45,7 @@ def train(
     """
     from flows.train import train as flow
     from flows.train import train_seeds
-    from tasks.train import run_metrics
+    from tasks.training.train import run_metrics
 
     data = (str(warehouse), dataset, split, validation, recipe, changes)
     with running():

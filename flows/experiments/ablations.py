@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from flows.experiments.setup import Setup, Training, compare_variants, measured_scores
 from sola_model.masks.geometry import CHANNELS
-from tasks.experiments import Measured, has_box_tracks, share_weights
+from tasks.experiments.measured import Measured, has_box_tracks, share_weights
 from warehouse import WarehouseError
 
 FULL = (48.6, 45.2, 52.1)

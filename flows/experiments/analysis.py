@@ -8,16 +8,16 @@ import numpy as np
 
 from flows.experiments.setup import Setup, Training, measured_scores
 from flows.fanout import over_videos
-from tasks.experiments import Measured, mean_tracks, oracle_jf, token_count
-from tasks.figures import draw_scores
-from tasks.ingest import ingest_split
-from tasks.precompute import extract_videos, wanted_tracks
-from tasks.substitutions import (
+from tasks.experiments.measured import Measured, mean_tracks, oracle_jf, token_count
+from tasks.experiments.substitutions import (
     extraction_seconds,
     jf_with_tokens,
     oracle_of_ground_truth_prompts,
     rounded,
 )
+from tasks.pictures.figures import draw_scores
+from tasks.stages.ingest import ingest_split
+from tasks.stages.precompute import extract_videos, wanted_tracks
 from warehouse import WarehouseError
 
 TIMED_VIDEOS = 3

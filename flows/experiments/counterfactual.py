@@ -6,10 +6,10 @@ from flows.experiments.setup import Setup
 from flows.fanout import over_videos
 from sola_model.metrics.pairs import consistency
 from sola_model.recipes import recipe_from
-from tasks.evaluate import find_run
-from tasks.experiments import Measured, pair_answers
-from tasks.ingest import ingest_split
-from tasks.precompute import extract_videos, wanted_tracks
+from tasks.experiments.measured import Measured, pair_answers
+from tasks.stages.evaluate import find_run
+from tasks.stages.ingest import ingest_split
+from tasks.stages.precompute import extract_videos, wanted_tracks
 from warehouse.annotations import read_annotations
 from warehouse.demo_data.counterfactual import CHANCE, SPLIT, write_pairs
 

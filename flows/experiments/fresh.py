@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from flows.experiments.setup import Setup, measured_scores
 from flows.search import index_tracks
-from tasks.evaluate import find_run
-from tasks.experiments import Measured, calibrated_error, group_means, oracle_jf
-from tasks.search_precision import Phrase, search_precision
+from tasks.experiments.measured import Measured, calibrated_error, group_means, oracle_jf
+from tasks.experiments.search_precision import Phrase, search_precision
+from tasks.stages.evaluate import find_run
 from warehouse import WarehouseError
 from warehouse.demo_data import clip_of, write_dataset
 from warehouse.demo_data.scene import FRAMES

@@ -1,7 +1,7 @@
 """Corrupted videos: paper Table A.1."""
 
 from flows.experiments.setup import Setup, measured_scores
-from tasks.experiments import Measured
+from tasks.experiments.measured import Measured
 from warehouse.corruptions import CORRUPTIONS, SEVERITIES
 
 SEVERITY_5 = {"gaussian_noise": (44.4, 40.5, 48.3), "motion_blur": (39.8, 36.6, 43.0)}

@@ -14,9 +14,9 @@ from flows.label import label
 from flows.precompute import precompute
 from flows.train import train_together
 from sola_model.recipes import Recipe, override, recipe_by_name
-from tasks.evaluate import evaluate_videos, find_run, wanted_scores
-from tasks.experiment_tables import picture_folder
-from tasks.experiments import Measured, mean_scores
+from tasks.experiments.measured import Measured, mean_scores
+from tasks.experiments.tables import picture_folder
+from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
 from warehouse import Warehouse, WarehouseError
 
 

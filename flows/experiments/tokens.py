@@ -1,12 +1,12 @@
 """What object tokens carry, and what a selector makes of them: Figures 4 and 5, linear probe."""
 
 from flows.experiments.setup import Setup, Training
-from tasks.experiment_tables import picture_folder
-from tasks.experiments import Measured, scored_predictions
-from tasks.figures import draw_prediction
-from tasks.pictures import shown_frames
-from tasks.probe import probe_tokens
-from tasks.similarity import token_similarity
+from tasks.experiments.measured import Measured, scored_predictions
+from tasks.experiments.probe import probe_tokens
+from tasks.experiments.tables import picture_folder
+from tasks.experiments.token_similarity import token_similarity
+from tasks.pictures.figures import draw_prediction
+from tasks.pictures.masks_on_frames import shown_frames
 
 EXAMPLES = 6
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from flows.experiments.setup import Setup, Training, compare_variants, measured_scores
 from flows.fanout import over_videos
-from tasks.baseline import baseline_run, detector_videos, wanted_baseline
-from tasks.evaluate import find_run
-from tasks.experiments import Measured, mean_scores
+from tasks.experiments.measured import Measured, mean_scores
+from tasks.stages.baseline import baseline_run, detector_videos, wanted_baseline
+from tasks.stages.evaluate import find_run
 from warehouse import WarehouseError
 from warehouse.demo_data import write_dataset
 

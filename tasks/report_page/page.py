@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sola_model.metrics.bootstrap import bootstrap_interval
-from tasks.evaluate import find_run
-from tasks.experiment_tables import ExperimentTable, experiment_tables
+from tasks.experiments.tables import ExperimentTable, experiment_tables
 from tasks.parallel import Progress, each_video
 from tasks.report_page.figures import SplitFigures, predicted_splits, split_figures
 from tasks.report_page.render import render
 from tasks.report_page.strips import PICTURED, VideoStrips, Wanted, draw, find_videos
+from tasks.stages.evaluate import find_run
 from warehouse import Warehouse, WarehouseError
 from warehouse.outputs import check_output, files_of
 from warehouse.submissions import replacing

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tasks.pictures import PALETTE
+from tasks.pictures.masks_on_frames import PALETTE
 from tasks.report_page.charts import Charts
 from tasks.report_page.paper import ABLATIONS, comparable, paper_tables
 from tasks.report_page.strips import PICTURED

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from sola_model.metrics.jf import RLE
-from tasks.pictures import data_uri, overlay, shown_frames, strip
-from tasks.predictions import EvaluatedVideo, read_predictions
+from tasks.pictures.masks_on_frames import data_uri, overlay, shown_frames, strip
+from tasks.results.predictions import EvaluatedVideo, read_predictions
 from tasks.tables import read_candidates, read_objects, read_video
 from warehouse import Warehouse
 from warehouse.frames import read_frames

@@ -12,12 +12,12 @@ import pyarrow as pa
 from pycocotools import mask as coco
 
 from sola_model.recipes import DEMO
-from tasks.experiment_tables import picture_folder
-from tasks.experiments import Measured, publish_experiment
-from tasks.ingest import ingest_split
-from tasks.label import label_videos, wanted_labels
-from tasks.pictures import jpeg
-from tasks.scoring import score_tables
+from tasks.experiments.measured import Measured, publish_experiment
+from tasks.experiments.tables import picture_folder
+from tasks.pictures.masks_on_frames import jpeg
+from tasks.stages.ingest import ingest_split
+from tasks.stages.label import label_videos, wanted_labels
+from tasks.stages.scoring import score_tables
 from tasks.tables import read_expressions, read_objects, read_video, rows
 from warehouse import TABLES, Commit, Key, Warehouse
 from warehouse.demo_data import write_dataset

@@ -16,7 +16,7 @@ from prefect import flow, task
 
 from flows.fanout import Summary, over_videos
 from flows.runtime import prefect_api
-from tasks.outcome import Outcome, publish_each
+from tasks.stages.outcome import Outcome, publish_each
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse
 

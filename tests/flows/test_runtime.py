@@ -22,7 +22,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.fanout import Summary, balanced, ended, run_chunks, video_work
 from flows.runtime import prefect_api, video_workers
 from flows.server import ServerError, check_answers, private_server, without_proxy
-from tasks.outcome import Outcome
+from tasks.stages.outcome import Outcome
 from tests.waiting import wait_for
 from tests.warehouse.samples import stage_tables
 from warehouse import TABLES, Key, Warehouse

@@ -8,11 +8,11 @@ import pytest
 
 from sola_model.recipes import DEMO, DEMO_RELEASE, Recipe
 from sola_model.selector.calibration import Calibration
-from tasks.evaluate import evaluate_videos, find_run, wanted_scores
-from tasks.ingest import ingest_split
-from tasks.label import label_videos, wanted_labels
-from tasks.precompute import extract_videos, wanted_tracks
-from tasks.train import train_run
+from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.stages.ingest import ingest_split
+from tasks.stages.label import label_videos, wanted_labels
+from tasks.stages.precompute import extract_videos, wanted_tracks
+from tasks.training.train import train_run
 from warehouse import Warehouse
 from warehouse.demo_data import write_dataset
 
@@ -55,7 +55,9 @@ def evaluated_release(
 ) -> Warehouse:
     """With a run of the paper's selector, which has probabilities."""
     with pytest.MonkeyPatch.context() as patch:  # on so few videos there may be none to fit
-        patch.setattr("tasks.train.calibrate", lambda *_: Calibration(temperature=2.0, bias=-1.0))
+        patch.setattr(
+            "tasks.training.train.calibrate", lambda *_: Calibration(temperature=2.0, bias=-1.0)
+        )
         return _trained(labelled_demo, tmp_path_factory.mktemp("release") / "w", RELEASE)
 
 

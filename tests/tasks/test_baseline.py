@@ -15,11 +15,11 @@ from sola_model.extraction.prompts import Box, box_prompts
 from sola_model.metrics.jf import empty_rle, j_and_f
 from sola_model.recipes import DEMO, BoxPrompts, Recipe
 from sola_model.selector.selection import merge
-from tasks.baseline import baseline_run, detector_videos, wanted_baseline
-from tasks.compare import compare_runs
-from tasks.detect import worker_detector
-from tasks.ingest import ingest_split
-from tasks.precompute import worker_sam2
+from tasks.results.compare import compare_runs
+from tasks.stages.baseline import baseline_run, detector_videos, wanted_baseline
+from tasks.stages.detect import worker_detector
+from tasks.stages.ingest import ingest_split
+from tasks.stages.precompute import worker_sam2
 from tasks.tables import read_expressions, read_objects, read_video
 from warehouse import Key, Warehouse, WarehouseError
 from warehouse.demo_data import write_dataset

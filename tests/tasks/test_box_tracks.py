@@ -12,9 +12,9 @@ from pycocotools import mask as coco
 
 from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import DEMO, BoxPrompts, Recipe
-from tasks.detect import BOX_SCHEMA, _read_boxes, import_boxes
-from tasks.ingest import ingest_split
-from tasks.precompute import (
+from tasks.stages.detect import BOX_SCHEMA, _read_boxes, import_boxes
+from tasks.stages.ingest import ingest_split
+from tasks.stages.precompute import (
     extract_box_tracks,
     extract_videos,
     wanted_box_tracks,

@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from tasks.captions import BACKGROUND, band, put, tag
-from tasks.pictures import PALETTE
-from tasks.video_writer import evenly, h264_video
+from tasks.own_video.video_writer import evenly, h264_video
+from tasks.pictures.captions import BACKGROUND, band, put, tag
+from tasks.pictures.masks_on_frames import PALETTE
 from warehouse import read_video
 from warehouse.submissions import SubmissionError
 from warehouse.video_files import video_timing

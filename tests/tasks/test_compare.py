@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.printing import print_evaluation
-from tasks.compare import compare_runs
+from tasks.results.compare import compare_runs
 from warehouse import TABLES, Key, Warehouse, WarehouseError
 
 VIDEOS, EXPRESSIONS = 6, 4

@@ -8,9 +8,9 @@ import pytest
 
 from sola_model.detection.detector import detect, load_detector, normal_caption
 from sola_model.recipes import DEMO
-from tasks.detect import detect_videos, wanted_detections
-from tasks.ingest import ingest_split
-from tasks.precompute import (
+from tasks.stages.detect import detect_videos, wanted_detections
+from tasks.stages.ingest import ingest_split
+from tasks.stages.precompute import (
     extract_box_tracks,
     extract_videos,
     wanted_box_tracks,

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from sola_model.recipes import DEMO
-from tasks.evaluate import evaluate_videos, find_run, wanted_scores
-from tasks.ingest import ingest_split
-from tasks.label import label_videos, wanted_labels
-from tasks.precompute import extract_videos, wanted_tracks
-from tasks.score import score_submission
-from tasks.submission import write_submission
-from tasks.train import train_run
+from tasks.results.score import score_submission
+from tasks.results.submission import write_submission
+from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.stages.ingest import ingest_split
+from tasks.stages.label import label_videos, wanted_labels
+from tasks.stages.precompute import extract_videos, wanted_tracks
+from tasks.training.train import train_run
 from tests.layouts import (
     write_mevis,
     write_mevis_v2,

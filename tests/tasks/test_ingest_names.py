@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks.ingest import ingest_split
+from tasks.stages.ingest import ingest_split
 from warehouse import Warehouse
 
 

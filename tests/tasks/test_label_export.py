@@ -12,9 +12,9 @@ from pycocotools import mask as coco
 from typer.testing import CliRunner
 
 from flows.cli import app
-from tasks.label_export import export_labels
+from tasks.results.label_export import export_labels
 from tasks.tables import read_mask_tracks
-from tasks.train import train_run
+from tasks.training.train import train_run
 from tests.layouts import write_video
 from tests.tasks.conftest import RECIPE, add_split
 from warehouse import TABLES, Key, Warehouse, WarehouseError

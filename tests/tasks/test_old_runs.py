@@ -15,10 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.evaluate import evaluate_videos, find_run, wanted_scores
 from tasks.report_page.page import write_report
-from tasks.search import embed_videos, reference_texts, search, unmade_vectors, wanted_vectors
-from tasks.train import run_recipe
+from tasks.search.track_search import (
+    embed_videos,
+    reference_texts,
+    search,
+    unmade_vectors,
+    wanted_vectors,
+)
+from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.training.train import run_recipe
 from tests.tasks.conftest import RELEASE
 from tests.tasks.test_label_export import quiet
 from warehouse import Warehouse

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.outcome import publish_each
+from tasks.stages.outcome import publish_each
 from tests.warehouse.samples import labels, visible_mious
 from warehouse import Key, Warehouse, WarehouseError
 from warehouse.verify import verify
@@ -17,7 +17,7 @@ WANTED = dict.fromkeys(KEYS, "a")
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.outcome.PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr("tasks.stages.outcome.PAUSES_S", (0.0, 0.0))
 
 
 def test_what_the_system_refuses_is_tried_again(tmp_path: Path) -> None:

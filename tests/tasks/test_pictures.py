@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from tasks.pictures import GAP, PALETTE, data_uri, overlay, shown_frames, strip
+from tasks.pictures.masks_on_frames import GAP, PALETTE, data_uri, overlay, shown_frames, strip
 
 
 def test_overlay_paints_inside_the_mask_alone():

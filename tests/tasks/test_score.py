@@ -16,7 +16,7 @@ from flows.cli import app
 from flows.progress import video_progress
 from sola_model.masks.runs import union
 from sola_model.metrics.jf import empty_rle, j_and_f
-from tasks.score import SubmissionScores, score_submission
+from tasks.results.score import SubmissionScores, score_submission
 from tests.layouts import (
     Clip,
     write_label_image,

@@ -11,7 +11,7 @@ from sola_model.selector.inference import alignment_scores
 from sola_model.selector.network import TrackSelector
 from sola_model.selector.selection import THRESHOLDS, merge
 from sola_model.text.encoder import TextEncoder
-from tasks.scoring import score_tables
+from tasks.stages.scoring import score_tables
 from tasks.tables import Expression
 from warehouse import Key
 

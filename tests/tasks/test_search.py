@@ -19,15 +19,15 @@ from flows.cli import app
 from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.search import reference_weights, text_logits
 from sola_model.text.cache import CachedTextEncoder
-from tasks.evaluate import find_run
-from tasks.search import (
+from tasks.search.page import write_page
+from tasks.search.track_search import (
     embed_videos,
     reference_texts,
     search,
     unmade_vectors,
     wanted_vectors,
 )
-from tasks.search_page import write_page
+from tasks.stages.evaluate import find_run
 from tests.tasks.conftest import add_split
 from warehouse import Key, Warehouse, WarehouseError
 from warehouse.collect import collect_garbage

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sola_model.selector.search import ReferenceQuery
-from tasks import search_index as module
-from tasks.search_index import SearchIndex, search_index
+from tasks.search import index as module
+from tasks.search.index import SearchIndex, search_index
 from tasks.tables import rows
 from warehouse import Key, Warehouse
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from sola_model.metrics.jf import empty_rle
-from tasks import search_precision as module
-from tasks.ingest import ingest_split
-from tasks.search import Found, Hit
-from tasks.search_precision import Phrase, Precision, search_precision
+from tasks.experiments import search_precision as module
+from tasks.experiments.search_precision import Phrase, Precision, search_precision
+from tasks.search.track_search import Found, Hit
+from tasks.stages.ingest import ingest_split
 from tasks.tables import read_objects, rows
 from warehouse import TABLES, Commit, Warehouse
 from warehouse.demo_data import Scene, clip_of, write_dataset

@@ -16,17 +16,7 @@ from scipy.special import expit, logit
 from flows.segment import segment as segment_flow
 from sola_model.recipes import DEMO, DEMO_RELEASE, Recipe
 from sola_model.text.cache import CachedTextEncoder
-from tasks.detect import detect_videos, wanted_detections
-from tasks.evaluate import evaluate_videos
-from tasks.ingest import ingest_split
-from tasks.precompute import (
-    adopt_tracks,
-    extract_box_tracks,
-    extract_videos,
-    wanted_box_tracks,
-    wanted_tracks,
-)
-from tasks.segment import (
+from tasks.own_video.clips import (
     DATASET,
     SPLIT,
     encode_sentences,
@@ -36,9 +26,19 @@ from tasks.segment import (
     segment_recipe,
     wanted_clip_scores,
 )
-from tasks.segment_outputs import Clip, Found, Outputs, painted, shown_times, write_outputs
+from tasks.own_video.outputs import Clip, Found, Outputs, painted, shown_times, write_outputs
+from tasks.own_video.video_writer import LARGEST_SIDE, evenly, h264_video
+from tasks.stages.detect import detect_videos, wanted_detections
+from tasks.stages.evaluate import evaluate_videos
+from tasks.stages.ingest import ingest_split
+from tasks.stages.precompute import (
+    adopt_tracks,
+    extract_box_tracks,
+    extract_videos,
+    wanted_box_tracks,
+    wanted_tracks,
+)
 from tasks.tables import read_mask_tracks
-from tasks.video_writer import LARGEST_SIDE, evenly, h264_video
 from tests.untrained import publish_untrained
 from warehouse import Key, Warehouse, WarehouseError, read_video
 from warehouse.demo_data import write_dataset

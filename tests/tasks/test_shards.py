@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.ingest import ingest_split
 from tasks.shards import in_shard
+from tasks.stages.ingest import ingest_split
 from warehouse import Warehouse
 from warehouse.demo_data import write_dataset
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.similarity import rank_correlations
+from tasks.experiments.token_similarity import rank_correlations
 
 
 def test_all_pairs_and_those_that_overlap() -> None:

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.progress import video_progress
-from tasks.export import export
-from tasks.ingest import ingest_split
-from tasks.score import score_submission
-from tasks.scoring import score_tables
-from tasks.submission import write_submission
+from tasks.results.export import export
+from tasks.results.score import score_submission
+from tasks.results.submission import write_submission
+from tasks.stages.ingest import ingest_split
+from tasks.stages.scoring import score_tables
 from tasks.tables import read_expressions, read_objects, read_video, rows
 from tests.layouts import write_mevis_v2, write_ref_davis17, write_ref_youtube_vos
 from warehouse import TABLES, Key, Warehouse, WarehouseError

@@ -12,14 +12,14 @@ from sola_model.metrics.jf import j_and_f, track_overlaps
 from sola_model.recipes import DEMO, DEMO_RELEASE, override
 from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.selection import merge
-from tasks.evaluate import evaluate_videos, find_run, wanted_scores
-from tasks.import_checkpoint import import_run
-from tasks.ingest import ingest_split
-from tasks.label import label_videos, wanted_labels
-from tasks.precompute import extract_videos, wanted_tracks
+from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.stages.ingest import ingest_split
+from tasks.stages.label import label_videos, wanted_labels
+from tasks.stages.precompute import extract_videos, wanted_tracks
 from tasks.tables import read_mask_tracks, read_objects, read_tokens
-from tasks.train import train_run
-from tasks.training_set import training_set
+from tasks.training.import_checkpoint import import_run
+from tasks.training.train import train_run
+from tasks.training.training_set import training_set
 from warehouse import Key, Warehouse, WarehouseError
 from warehouse.demo_data import write_dataset
 

@@ -11,15 +11,15 @@ import pytest
 from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import DEMO, DEMO_RELEASE, override
 from sola_model.selector.selection import THRESHOLDS
-from tasks import train
-from tasks.evaluate import evaluate_videos, find_run, wanted_scores
-from tasks.ingest import ingest_split
-from tasks.judge import SelectionJudge
-from tasks.label import label_videos, wanted_labels
-from tasks.precompute import extract_videos, wanted_tracks
+from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.stages.ingest import ingest_split
+from tasks.stages.label import label_videos, wanted_labels
+from tasks.stages.precompute import extract_videos, wanted_tracks
 from tasks.tables import read_mask_tracks, read_objects, read_track_features
-from tasks.train import run_metrics, run_recipe, train_run
-from tasks.training_set import training_set
+from tasks.training import train
+from tasks.training.judge import SelectionJudge
+from tasks.training.train import run_metrics, run_recipe, train_run
+from tasks.training.training_set import training_set
 from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.commits import STAGES
 from warehouse.demo_data import write_dataset

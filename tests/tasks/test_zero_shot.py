@@ -7,9 +7,9 @@ import pytest
 
 from flows.printing import print_evaluation
 from sola_model.recipes import DEMO
-from tasks.evaluate import evaluate_videos, find_run, wanted_scores
-from tasks.ingest import ingest_split
-from tasks.precompute import extract_videos, wanted_tracks
+from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.stages.ingest import ingest_split
+from tasks.stages.precompute import extract_videos, wanted_tracks
 from tests.layouts import write_mevis_v2, write_ref_davis17
 from tests.untrained import publish_untrained
 from warehouse import Warehouse

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from tasks.ingest import ingest_split
+from tasks.stages.ingest import ingest_split
 from tasks.tables import read_expressions, read_objects, read_video
 from tests import layouts
 from tests.layouts import Clip, with_void

@@ -17,9 +17,9 @@ from sola_model.selector.calibration import Calibration
 from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.inference import alignment_scores
 from sola_model.text.cache import CachedTextEncoder
-from tasks.label import annotations
-from tasks.outcome import Outcome, publish_each
-from tasks.scoring import score_tables
+from tasks.stages.label import annotations
+from tasks.stages.outcome import Outcome, publish_each
+from tasks.stages.scoring import score_tables
 from tasks.tables import (
     Expression,
     read_candidates,

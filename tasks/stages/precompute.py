@@ -14,8 +14,8 @@ from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity, loa
 from sola_model.extraction.tracks import VideoTracks, track_prompts
 from sola_model.masks.runs import RLE
 from sola_model.recipes import Recipe
-from tasks.label import annotations
-from tasks.outcome import Outcome, publish_each
+from tasks.stages.label import annotations
+from tasks.stages.outcome import Outcome, publish_each
 from tasks.tables import read_boxes, read_mask_tracks, read_objects, read_video, track_tables
 from tasks.worker import device
 from warehouse import Commit, Key, Warehouse, fingerprint

@@ -23,9 +23,9 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from sola_model.metrics.jf import RLE
-from tasks.evaluate import find_run
 from tasks.parallel import Progress, each_video
-from tasks.predictions import EvaluatedVideo, evaluated_videos, read_predictions
+from tasks.results.predictions import EvaluatedVideo, evaluated_videos, read_predictions
+from tasks.stages.evaluate import find_run
 from tasks.tables import read_video
 from warehouse import Warehouse
 from warehouse.frames import frame_files, read_frames

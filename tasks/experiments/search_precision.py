@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from sola_model.metrics.jf import track_overlaps
-from tasks.search import Hit, reference_texts, search, wanted_vectors
+from tasks.search.track_search import Hit, reference_texts, search, wanted_vectors
 from tasks.tables import read_mask_tracks, read_objects
 from warehouse import Key, Warehouse
 from warehouse.demo_data import Scene, fits, holds

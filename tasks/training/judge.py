@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from sola_model.masks.runs import RunTrack, empty_track, pack, union
 from sola_model.metrics.jf import j_and_f
-from tasks.scoring import VOID
+from tasks.stages.scoring import VOID
 from tasks.tables import read_expressions, read_mask_tracks, read_objects, read_video
-from tasks.training_set import TrainingSet
+from tasks.training.training_set import TrainingSet
 from warehouse import Warehouse
 
 

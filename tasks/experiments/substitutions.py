@@ -19,8 +19,8 @@ from sola_model.recipes import Extraction
 from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.inference import alignment_scores
 from sola_model.text.cache import CachedTextEncoder
-from tasks.evaluate import find_run
-from tasks.scoring import score_tables
+from tasks.stages.evaluate import find_run
+from tasks.stages.scoring import score_tables
 from tasks.tables import (
     read_candidates,
     read_expressions,

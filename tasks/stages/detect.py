@@ -16,7 +16,7 @@ from pyarrow import csv
 
 from sola_model.detection.detector import Detector, detect, detector_identity, load_detector
 from sola_model.recipes import Recipe
-from tasks.outcome import Outcome, publish_each
+from tasks.stages.outcome import Outcome, publish_each
 from tasks.tables import read_expressions, read_video, rows
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse, fingerprint

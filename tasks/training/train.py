@@ -17,10 +17,10 @@ from sola_model.selector.checkpoints import load_selector, save_selector
 from sola_model.text.encoder import text_encoder_identity
 from sola_model.training.loop import EpochMetrics, Progress, train_selector
 from sola_model.training.validation import calibrate, choose_tau
-from tasks.evaluate import find_run
-from tasks.judge import SelectionJudge
-from tasks.label import wanted_labels
-from tasks.training_set import training_set, video_contents
+from tasks.stages.evaluate import find_run
+from tasks.stages.label import wanted_labels
+from tasks.training.judge import SelectionJudge
+from tasks.training.training_set import training_set, video_contents
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from tasks.pictures import jpeg, overlay, shown_frames, strip
+from tasks.pictures.masks_on_frames import jpeg, overlay, shown_frames, strip
 from tasks.tables import read_mask_tracks, read_objects, read_video, track_commits
 from warehouse import Key, Warehouse
 from warehouse.corruptions import frames_of

@@ -17,11 +17,11 @@ from sola_model.extraction.prompts import Box, box_prompts
 from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity
 from sola_model.metrics.jf import RLE, empty_rle
 from sola_model.recipes import BoxPrompts, Recipe
-from tasks.detect import worker_detector
-from tasks.label import annotations
-from tasks.outcome import Outcome, publish_each
-from tasks.precompute import worker_sam2
-from tasks.scoring import baseline_scores
+from tasks.stages.detect import worker_detector
+from tasks.stages.label import annotations
+from tasks.stages.outcome import Outcome, publish_each
+from tasks.stages.precompute import worker_sam2
+from tasks.stages.scoring import baseline_scores
 from tasks.tables import read_expressions, read_objects, read_video, rows
 from tasks.worker import device
 from warehouse import Key, Warehouse, WarehouseError, fingerprint

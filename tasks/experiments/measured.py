@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from sola_model.metrics.pairs import is_right
 from sola_model.recipes import override, recipe_from
-from tasks.evaluate import find_run
+from tasks.stages.evaluate import find_run
 from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
 from warehouse.queries import load_query
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from sola_model.recipes import Recipe
-from tasks.evaluate import find_run, wanted_scores
-from tasks.label import wanted_labels
-from tasks.precompute import wanted_box_tracks, wanted_tracks
+from tasks.stages.evaluate import find_run, wanted_scores
+from tasks.stages.label import wanted_labels
+from tasks.stages.precompute import wanted_box_tracks, wanted_tracks
 from tasks.tables import read_video
 from warehouse import Key, Warehouse, WarehouseError, fingerprint
 from warehouse.commits import Fingerprint

@@ -7,7 +7,7 @@ import numpy as np
 
 from sola_model.metrics.protocols import merge_objects
 from tasks.parallel import Progress, each_video
-from tasks.predictions import (
+from tasks.results.predictions import (
     EvaluatedVideo,
     VideoPredictions,
     evaluated_videos,

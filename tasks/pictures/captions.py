@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tasks.pictures import PALETTE
+from tasks.pictures.masks_on_frames import PALETTE
 
 BACKGROUND, TEXT, FAINT = (20, 20, 22), (240, 240, 240), (150, 150, 155)
 LINES = 2  # of a sentence at most; the rest is cut

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import Recipe
-from tasks.outcome import Outcome, publish_each
+from tasks.stages.outcome import Outcome, publish_each
 from tasks.tables import read_expressions, read_mask_tracks, read_objects, rows
 from warehouse import Commit, Key, Warehouse, fingerprint
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sola_model.probe import linear_accuracy, read_out
-from tasks.experiments import Measured
-from tasks.pictures import shown_frames
+from tasks.experiments.measured import Measured
+from tasks.pictures.masks_on_frames import shown_frames
 from tasks.tables import read_expressions, read_tokens
 from warehouse import Key, Warehouse, WarehouseError
 from warehouse.demo_data.scene import COLOURS, KINDS

@@ -8,8 +8,8 @@ import numpy as np
 from pycocotools import mask as coco
 
 from sola_model.metrics.jf import RLE
-from tasks.pictures import data_uri, overlay, shown_frames, strip
-from tasks.search import Found, Hit
+from tasks.pictures.masks_on_frames import data_uri, overlay, shown_frames, strip
+from tasks.search.track_search import Found, Hit
 from tasks.tables import read_video
 from warehouse import Key, Warehouse
 from warehouse.frames import read_frames

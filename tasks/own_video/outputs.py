@@ -18,10 +18,10 @@ import numpy as np
 from pycocotools import mask as coco
 
 from sola_model.metrics.jf import RLE
-from tasks.captions import band, font_size, put, tag
-from tasks.pictures import overlay
+from tasks.own_video.video_writer import LARGEST_SIDE, evenly, h264_video
+from tasks.pictures.captions import band, font_size, put, tag
+from tasks.pictures.masks_on_frames import overlay
 from tasks.tables import read_expressions, read_mask_tracks, read_video, track_commits
-from tasks.video_writer import LARGEST_SIDE, evenly, h264_video
 from warehouse import Key, Warehouse
 from warehouse.frames import image_files, read_frames
 from warehouse.outputs import OutputError, check_output, check_unread, folder_of

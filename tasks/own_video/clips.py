@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from sola_model.detection.detector import detector_identity
 from sola_model.recipes import Recipe, recipe_from
 from sola_model.text.cache import CachedTextEncoder
-from tasks.evaluate import find_run, wanted_scores
+from tasks.stages.evaluate import find_run, wanted_scores
 from tasks.tables import source_tables
 from warehouse import Key, Warehouse, WarehouseError, fingerprint
 from warehouse.commits import file_safe

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from tasks.experiments import Measured
-from tasks.figures import draw_similarity
+from tasks.experiments.measured import Measured
+from tasks.pictures.figures import draw_similarity
 from warehouse import Warehouse, WarehouseError
 
 OVERLAPPING = 0.1  # mIoU; most pairs are of tracks that hardly meet

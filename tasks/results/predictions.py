@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask as coco
 
 from sola_model.metrics.jf import RLE
-from tasks.evaluate import find_run
+from tasks.stages.evaluate import find_run
 from tasks.tables import Expression, read_expressions, read_mask_tracks, read_video
 from warehouse import Commit, Warehouse, WarehouseError
 

@@ -28,9 +28,9 @@ from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.search import is_exact, query_of, text_logits, track_vectors
 from sola_model.text.cache import CachedTextEncoder
 from sola_model.text.encoder import TextEncoder
-from tasks.evaluate import calibration_of
-from tasks.outcome import Outcome, publish_each
-from tasks.search_index import SearchIndex, search_index
+from tasks.search.index import SearchIndex, search_index
+from tasks.stages.evaluate import calibration_of
+from tasks.stages.outcome import Outcome, publish_each
 from tasks.tables import read_candidates, read_track_features, rows
 from tasks.worker import device
 from warehouse import Commit, Key, Warehouse, WarehouseError, fingerprint

@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 
 from sola_model.metrics.jf import RLE, empty_rle
 from tasks.parallel import Progress, each_video
-from tasks.predictions import (
+from tasks.results.predictions import (
     EvaluatedVideo,
     VideoPredictions,
     evaluated_videos,

@@ -8,8 +8,8 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.outcome import Outcome, publish_each
 from tasks.shards import in_shard
+from tasks.stages.outcome import Outcome, publish_each
 from tasks.tables import source_tables
 from warehouse import Key, Warehouse, fingerprint
 from warehouse.commits import printable

@@ -1,0 +1,1 @@
+"""Masks on frames, captions, plots."""

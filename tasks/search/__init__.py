@@ -1,0 +1,1 @@
+"""Language search over all mask tracks."""

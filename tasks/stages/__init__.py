@@ -1,0 +1,1 @@
+"""What makes the tables of a video, one module for each stage."""

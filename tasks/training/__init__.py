@@ -1,0 +1,1 @@
+"""From pseudo-labels to a run."""
