@@ -12,7 +12,8 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from tasks.stages.outcome import Outcome
+from tasks.runs import Run
+from tasks.stage import Outcome
 from warehouse import Key, Warehouse
 from warehouse.commits import STAGES
 from warehouse.queries import load_query
@@ -59,13 +60,13 @@ def show_outcomes(stage: str, store: Warehouse, outcomes: Mapping[Key, Outcome])
     create_markdown_artifact("\n".join(lines), stage.replace("_", "-"), f"outcome of {stage}")
 
 
-def show_run(store: Warehouse, run: Mapping[str, Any]) -> None:
-    """Where a trained run (its row of `runs`) is in the warehouse, and what it was made from."""
-    text = f"""### {run["run_id"]}
+def show_run(store: Warehouse, run: Run) -> None:
+    """Where a trained run is in the warehouse, and what it was made from."""
+    text = f"""### {run.run_id}
 in {store.url}:
-- `{run["weights"]}`: the selector
+- `{run.weights}`: the selector
 - `data/runs` and `data/training_metrics`: its row, and its losses by epoch
-- trained on {run["dataset"]}/{run["split"]}: `precompute` and `label` of these splits
+- trained on {run.dataset}/{run.split}: `precompute` and `label` of these splits
 """
     create_markdown_artifact(text, "run", "trained run")
 

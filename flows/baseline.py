@@ -3,14 +3,14 @@
 sola baseline --dataset mevis --split valid_u --sam2 sam2.1_hiera_large.pt
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 from prefect import flow
 
-from flows.fanout import Summary, ended, over_videos
+from flows.fanout import Summary, carry_out, ended
 from sola_model.detection.detector import PAPER_DETECTOR
-from sola_model.recipes import Recipe, recipe_by_name
-from tasks.stages.baseline import detector_videos, wanted_baseline
+from sola_model.recipes import Recipe, chosen_recipe
+from tasks.stages.baseline import baseline_plan
 from warehouse import Warehouse
 
 
@@ -23,19 +23,23 @@ def baseline(
     detector: str | None = None,
     sam2: str | None = None,
     workers: int | None = None,
+    changes: Sequence[str] = (),
 ) -> Summary:
     """Score what the detector alone finds for each expression in the videos of a split.
 
     `detector` and `sam2` are paths, hub ids or "demo"; by default the paper's Grounding DINO and
     the recipe's SAM2. The recipe has the detector's settings.
     """
-    settings = baseline_settings(recipe, detector, sam2)
+    settings = baseline_settings(recipe, detector, sam2, changes)
     store = Warehouse(warehouse)
-    wanted = wanted_baseline(store, dataset, split, settings)
-    summary = over_videos("baseline", store, wanted, detector_videos, settings, workers)
+    summary = carry_out(baseline_plan(store, dataset, split, settings), workers)
     return ended(summary, summary.failed)
 
 
-def baseline_settings(recipe: str, detector: str | None, sam2: str | None) -> Recipe:
+def baseline_settings(
+    recipe: str, detector: str | None, sam2: str | None, changes: Sequence[str] = ()
+) -> Recipe:
     """The recipe with this detector and SAM2; see `baseline`."""
-    return replace(recipe_by_name(recipe, sam2), detector=detector or PAPER_DETECTOR)
+    return chosen_recipe(
+        recipe, changes, "baseline", sam2=sam2, detector=detector or PAPER_DETECTOR
+    )

@@ -78,6 +78,8 @@ PANELS = {
     "The warehouse": (
         warehouse.query,
         warehouse.status,
+        warehouse.tracks,
+        warehouse.remove,
         tidy.verify,
         tidy.compact,
         tidy.gc,

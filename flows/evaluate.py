@@ -6,8 +6,9 @@ sola evaluate --dataset mevis --split valid_u --run release-1a2b3c4d
 from prefect import flow
 
 from flows.evaluation_artifact import show_evaluation
-from flows.fanout import Summary, ended, over_videos
-from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from flows.fanout import Summary, carry_out, ended
+from tasks.runs import find_run
+from tasks.stages.evaluate import score_plan
 from warehouse import Warehouse
 
 
@@ -18,11 +19,15 @@ def evaluate(
     split: str,
     run: str | None = None,
     workers: int | None = None,
+    tracks: str | None = None,
 ) -> Summary:
-    """Predict, and score where there is ground truth, with a run's selector (default: newest)."""
+    """Predict, and score where there is ground truth, with a run's selector (default: newest).
+
+    `tracks` names the track set; by default it is one made as those that the run was trained on.
+    """
     store = Warehouse(warehouse)
     trained = find_run(store, run)
-    wanted = wanted_scores(store, trained, dataset, split)
-    summary = over_videos("evaluate", store, wanted, evaluate_videos, trained, workers)
-    show_evaluation(store, trained, dataset, split)
+    track_set = trained.tracks_of(store, dataset, split, tracks)
+    summary = carry_out(score_plan(store, trained, dataset, split, track_set.name), workers)
+    show_evaluation(store, trained, dataset, split, track_set)
     return ended(summary, summary.failed)

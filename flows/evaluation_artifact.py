@@ -5,8 +5,10 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.report_page.strips import Wanted, draw, find_videos
-from tasks.results.predictions import EvaluatedVideo
+from tasks.report_page.strips import Wanted, draw
+from tasks.results.predictions import EvaluatedVideo, predicted_videos
+from tasks.runs import Run
+from tasks.track_sets import TrackSet
 from warehouse import Warehouse
 from warehouse.commits import STAGES
 from warehouse.queries import load_query
@@ -31,20 +33,22 @@ SLICES = {
     "jf": "J&F",
     "oracle_jf": "oracle",
 }
-OF_SPLIT = "run_id = $run AND dataset = $dataset AND split = $split"
+OF_SPLIT = "run_id = $run AND dataset = $dataset AND split = $split AND track_set = $tracks"
 EXTREMES = f"""
 SELECT video_id, expression_id, text, round(100 * jf, 1) AS jf, round(100 * oracle_jf, 1) AS oracle
 FROM expression_scores
-WHERE {OF_SPLIT} AND targets > 0
+WHERE {OF_SPLIT} AND NOT stale AND targets > 0
 QUALIFY row_number() OVER (PARTITION BY video_id ORDER BY jf {{order}}, expression_id) = 1
 ORDER BY jf {{order}}, video_id
 LIMIT {EXAMPLES}
 """
 
 
-def show_evaluation(store: Warehouse, run: Mapping[str, Any], dataset: str, split: str) -> None:
-    """The scores of a run (a row of `runs`) on a split as an artifact, if it has any."""
-    asked = {"run": run["run_id"], "dataset": dataset, "split": split}
+def show_evaluation(
+    store: Warehouse, run: Run, dataset: str, split: str, track_set: TrackSet
+) -> None:
+    """The scores of a run on a split as an artifact, if it has any."""
+    asked = {"run": run.run_id, "dataset": dataset, "split": split, "tracks": track_set.name}
     with store.connect() as connection:
 
         def answer(sql: str) -> list[dict[str, Any]]:
@@ -59,20 +63,20 @@ def show_evaluation(store: Warehouse, run: Mapping[str, Any], dataset: str, spli
         return
     partitions = [f"`data/{table}/{dataset}/{split}`" for table in STAGES["evaluate"]]
     lines = [
-        f"## {run['run_id']} on {dataset}/{split}, in percent",
-        f"Trained on {run['dataset']}/{run['split']}. In {store.url}: the selector in "
-        f"`{run['weights']}`, what it gave in {' and '.join(partitions)}.",
+        f"## {run.run_id} on {dataset}/{split}, in percent",
+        f"Trained on {run.dataset}/{run.split}. In {store.url}: the selector in "
+        f"`{run.weights}`, what it gave in {' and '.join(partitions)}.",
         _table(SUMMARY, summary),
         "### Groups of expressions",
         _table(SLICES, slices),
     ]
-    videos = find_videos(store, run["run_id"], dataset, split)
+    videos = predicted_videos(store, run.run_id, dataset, split, track_set)
     for title, examples in (("Lowest J&F", lowest), ("Highest J&F", highest)):
         lines.append(f"### {title}")
         for example in examples:
             lines += _example(videos[example["video_id"]], example)
     text = "\n\n".join(lines)
-    create_markdown_artifact(text, "evaluation", f"{run['run_id']} on {dataset}/{split}")
+    create_markdown_artifact(text, "evaluation", f"{run.run_id} on {dataset}/{split}")
 
 
 def _table(names: Mapping[str, str], answers: Iterable[Mapping[str, Any]]) -> str:

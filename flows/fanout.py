@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import Task
@@ -22,7 +22,8 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from flows.artifacts import progress_shown, show_outcomes
 from flows.progress import video_progress
 from flows.runtime import WorkerDied, default_workers, kill_workers, video_workers
-from tasks.stages.outcome import Outcome
+from tasks.stage import Outcome, Plan
+from tasks.stages import make_videos
 from warehouse import Key, Warehouse
 
 CHUNK = 16  # videos per task at most: Prefect's server stores about 15 task runs a second
@@ -48,21 +49,13 @@ class Summary:
         )
 
 
-def over_videos(
-    stage: str,
-    store: Warehouse,
-    wanted: Chunk,
-    task: Task[..., list[Outcome]],
-    settings: Any,
-    workers: int | None = None,
-    before: Sequence[Outcome] = (),
-) -> Summary:
-    """Run a stage's task on the videos whose wanted fingerprint the warehouse does not have.
+def carry_out(plan: Plan, workers: int | None = None, before: Sequence[Outcome] = ()) -> Summary:
+    """Make what the plan's stage wants and the warehouse does not have.
 
-    `settings` is the task's last argument. `workers` processes share the videos; the default is
-    one per GPU, or per CPU core. Failures in `before`, the outcomes of an earlier stage, count.
+    `workers` processes share the videos; the default is one per GPU, or per CPU core. Failures in
+    `before`, the outcomes of an earlier stage, count.
     """
-    missing = store.missing(stage, wanted)
+    store, stage, wanted, missing = plan.store, plan.stage.name, plan.wanted, plan.missing()
     outcomes: dict[Key, Outcome] = {}
     if missing:
         workers = workers or default_workers()
@@ -70,7 +63,8 @@ def over_videos(
             {key: wanted[key] for key in keys}
             for keys in balanced(video_work(store, missing), workers)
         ]
-        outcomes = run_chunks(stage, task, store, chunks, settings, video_workers(workers), workers)
+        work, runner = (stage, plan.subject), video_workers(workers)
+        outcomes = run_chunks(stage, make_videos, store, chunks, work, runner, workers)
         show_outcomes(stage, store, outcomes)
     failed = _failures(outcomes.values())
     return Summary(
@@ -208,11 +202,12 @@ def video_work(store: Warehouse, keys: Sequence[Key]) -> dict[Key, int]:
 
     While some video was never extracted, just its frames.
     """
-    videos = [replace(key, run_id="") for key in keys]
-    tracked = store.current("precompute", set(videos))
-    if tracked.keys() == set(videos):
-        work = [tracked[video].files["masks"].rows for video in videos]
+    tracks = [key.of(run_id="") for key in keys]
+    tracked = store.current("precompute", set(tracks))
+    if tracked.keys() == set(tracks):
+        work = [tracked[key].files["masks"].rows for key in tracks]
     else:
+        videos = [key.of(run_id="", track_set="") for key in keys]
         ingested = store.current("ingest", set(videos))
         commits = [ingested[video] for video in videos]
         work = store.read("videos", commits)["frame_count"].to_pylist()

@@ -3,21 +3,18 @@
 sola precompute --dataset mevis --root DIR --split train --sam2 sam2.1_hiera_large.pt
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 from prefect import flow
 
-from flows.fanout import Summary, ended, over_videos
-from sola_model.recipes import recipe_by_name
-from tasks.stages.detect import detect_videos, import_boxes, wanted_detections
+from flows.fanout import Summary, carry_out, ended
+from flows.runtime import precision
+from sola_model.recipes import chosen_recipe
+from tasks.stage import Outcome, Plan, adopt
+from tasks.stages.detect import DETECT, import_boxes
 from tasks.stages.ingest import ingest_split
-from tasks.stages.precompute import (
-    adopt_tracks,
-    extract_box_tracks,
-    extract_videos,
-    wanted_box_tracks,
-    wanted_tracks,
-)
+from tasks.stages.precompute import BOX_TRACKS, track_plan
+from tasks.track_sets import TrackSet, make_default, remember, track_set_of
 from warehouse import Warehouse
 
 
@@ -35,17 +32,25 @@ def precompute(
     limit: int | None = None,
     workers: int | None = None,
     shard: str | None = None,
+    changes: Sequence[str] = (),
+    corruption: str | None = None,
+    default: bool = True,
+    rehash: bool = False,
 ) -> Summary:
     """Ingest a split and extract the tracks of its videos that have none of this recipe yet.
 
-    Tracks that the warehouse has of the same frames, of another split, are copied.
+    They become a track set, see `tasks.track_sets`; `default`: the one that other commands take
+    from now on. Tracks that the warehouse has of the same frames, of another split or of a set
+    without boxes, are copied.
 
     `sam2` replaces the recipe's checkpoint (path, hub id or "demo"). Boxes prompt as well, for
     inference: those that `detector` (path, hub id or "demo") finds for each expression, or those
-    of a file `boxes`, see `tasks.stages.detect.import_boxes`. `ground_truth` adds the tracks of its masks,
-    for training. `limit` takes the first videos only; `workers` is the number of processes
-    (default: one per GPU or CPU core). Several machines share a split by its `shard`s: "1/8" to
-    "8/8".
+    of a file `boxes`, see `tasks.stages.detect.import_boxes`. `ground_truth` adds the tracks of its
+    masks, for training. `changes` are other fields of the recipe, "extraction.grid.stride=8".
+    `corruption`: of the frames, as `warehouse.corruptions` has them. `rehash`: look for frames that
+    were replaced by others of the same size and time. `limit` takes the first videos only;
+    `workers` is the number of processes (default: one per GPU or CPU core). Several machines share
+    a split by its `shard`s: "1/8" to "8/8".
 
     Raises:
         ValueError: there is no such shard, or boxes are to come from both a detector and a file.
@@ -54,23 +59,47 @@ def precompute(
         raise ValueError(
             f"boxes come from a detector ({detector}) or from a file ({boxes}): choose"
         )
-    settings = recipe_by_name(recipe, sam2)
-    extraction = replace(settings.extraction, ground_truth=ground_truth)
-    settings = replace(settings, detector=detector, extraction=extraction)
-    ingested = ingest_split(warehouse, dataset, root, split, limit, shard)
+    settings = chosen_recipe(
+        recipe, changes, "precompute", sam2=sam2, detector=detector, ground_truth=ground_truth
+    )
+    track_set = track_set_of(settings, precision=precision(), corruption=corruption, boxes=boxes)
+    ingested = ingest_split(warehouse, dataset, root, split, limit, shard, rehash)
     store = Warehouse(warehouse)
     readable = [outcome.video_id for outcome in ingested if outcome.status == "done"]
-    wanted = wanted_tracks(store, dataset, split, readable, settings)
-    adopt_tracks(store, wanted)
-    summary = over_videos("precompute", store, wanted, extract_videos, settings, workers, ingested)
-    imported = []
-    if boxes:
-        imported = import_boxes(warehouse, dataset, split, readable, boxes)
-    if detector:
-        detected = wanted_detections(store, list(wanted), settings)
-        summary += over_videos("detect", store, detected, detect_videos, settings, workers)
-    boxed = wanted_box_tracks(store, wanted, settings)
-    summary += over_videos(
-        "box_tracks", store, boxed, extract_box_tracks, settings, workers, imported
-    )
+    if readable:
+        remember(store, dataset, split, track_set)
+    summary = track_videos(store, dataset, split, readable, track_set, workers, ingested, boxes)
+    if readable and default:
+        make_default(store, dataset, split, track_set.name)
     return ended(summary, summary.failed)
+
+
+def track_videos(
+    store: Warehouse,
+    dataset: str,
+    split: str,
+    video_ids: Sequence[str],
+    track_set: TrackSet,
+    workers: int | None = None,
+    before: Sequence[Outcome] = (),
+    boxes: str | None = None,
+) -> Summary:
+    """Make the tracks of ingested videos that the warehouse does not have; call it inside a flow.
+
+    Failures in `before` count. `boxes`: the file that the set's boxes are from, if it has them.
+    """
+    plan = track_plan(store, dataset, split, video_ids, track_set)
+    adopt(plan)
+    summary = carry_out(plan, workers, before)
+    if track_set.boxes is None:
+        return summary
+    imported: Sequence[Outcome] = ()
+    if boxes:
+        imported = import_boxes(store, list(plan.wanted), track_set, boxes)
+    else:
+        detections = Plan(DETECT, store, list(plan.wanted), track_set)
+        adopt(detections)
+        summary += carry_out(detections, workers)
+    return summary + carry_out(
+        Plan(BOX_TRACKS, store, list(plan.wanted), track_set), workers, imported
+    )

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tasks.experiments.tables import experiment_tables
 from tasks.results.compare import Comparison, Difference, Pair
+from tasks.runs import find_run
 from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.demo_data import SAMPLE_CLIP
 from warehouse.exports import WRITERS
@@ -112,10 +113,21 @@ def print_status(warehouse: str) -> int:
     """What is done and what failed; returns the number of failed videos."""
     store = Warehouse(warehouse)
     connection = store.connect()
-    table = Table("stage", "dataset", "split", "done", "failed")
-    for row in connection.sql(load_query("status")).fetchall():
+    status = connection.sql(load_query("status"))
+    table = Table(*status.columns)
+    for row in status.fetchall():
         table.add_row(*(str(value) for value in row))
     console.print(table)
+    stale = connection.sql(
+        "SELECT DISTINCT stage, dataset, split, run_id, track_set FROM commits WHERE stale"
+    ).fetchall()
+    for command in sorted(
+        {
+            redo(warehouse, stage, Key(dataset, split, run_id=run_id, track_set=track_set))
+            for stage, dataset, split, run_id, track_set in stale
+        }
+    ):
+        print(f"stale, made from what was replaced since; make it again: {command}")
     failed = connection.sql(
         "SELECT stage, dataset, split, video_id, error FROM commits WHERE status = 'failed'"
     ).fetchall()
@@ -126,33 +138,49 @@ def print_status(warehouse: str) -> int:
     return len(failed)
 
 
+def print_tracks(warehouse: str, dataset: str | None, split: str | None) -> None:
+    """The track sets of all splits, or of these."""
+    sql = (
+        f"SELECT * FROM ({load_query('tracks')}) "
+        "WHERE dataset = coalesce($dataset, dataset) AND split = coalesce($split, split)"
+    )
+    with Warehouse(warehouse).connect() as connection:
+        found = connection.sql(sql, params={"dataset": dataset, "split": split})
+        _print("track sets", found.columns, found.fetchall())
+
+
 def redo(warehouse: str, stage: str, key: Key) -> str:
     """The command that makes a key's data of a stage again."""
-    command = "precompute" if stage in ("ingest", "detect", "box_tracks") else stage
-    command = "search" if stage == "search_references" else command
+    from tasks.stages import STAGES
+
+    command, *more = STAGES[stage].command.split()
     words = ["sola", command, "--warehouse", str(warehouse)]
     if key.dataset:
         words += ["--dataset", key.dataset, "--split", key.split]
     if key.run_id and command in ("evaluate", "search"):
         words += ["--run", key.run_id]
-    more = {"precompute": " --root DIR", "baseline": " --detector NAME --sam2 NAME"}
-    return shlex.join(words) + more.get(command, "")
+    if key.track_set and command != "precompute":
+        words += ["--tracks", key.track_set]
+    return " ".join([shlex.join(words), *more])
 
 
-def print_why(warehouse: str, video_id: str, recipe: str, run: str | None) -> None:
+def print_why(warehouse: str, video_id: str) -> None:
     """For each stage of a video whether it is up to date, and if not, what has changed."""
-    from sola_model.recipes import recipe_by_name
     from tasks.results.why import why
 
-    for line in why(Warehouse(warehouse), video_id, recipe_by_name(recipe), run):
+    for line in why(Warehouse(warehouse), video_id):
         print(line)
 
 
-def print_evaluation(warehouse: str, run_id: str, dataset: str, split: str) -> None:
+def print_evaluation(
+    warehouse: str, run_id: str, dataset: str, split: str, tracks: str | None = None
+) -> None:
     """A run's scores on a split, in percent, and which threshold would have been best."""
-    connection = Warehouse(warehouse).connect()
-    where = {"run": run_id, "dataset": dataset, "split": split}
-    of_split = "run_id = $run AND dataset = $dataset AND split = $split"
+    store = Warehouse(warehouse)
+    tracks = find_run(store, run_id).tracks_of(store, dataset, split, tracks).name
+    connection = store.connect()
+    where = {"run": run_id, "dataset": dataset, "split": split, "tracks": tracks}
+    of_split = "run_id = $run AND dataset = $dataset AND split = $split AND track_set = $tracks"
     sql = f"SELECT * FROM ({load_query('scores_summary')}) WHERE {of_split}"
     summaries = connection.sql(sql, params=where).to_arrow_table().to_pylist()
     if not summaries:

@@ -31,6 +31,12 @@ def slots() -> int:
     return _gpus() or int(ray.cluster_resources().get("CPU", 1))
 
 
+def on_gpus() -> bool:
+    """Whether the cluster's tasks run on GPUs."""
+    _connect()
+    return bool(_gpus()) or os.environ.get("SOLA_DEVICE", "").startswith("cuda")
+
+
 class RayWorkers(RayTaskRunner):
     """Each task has a CPU core and, where the cluster has GPUs, a GPU; a process keeps its model.
 

@@ -20,6 +20,7 @@ from prefect.settings import get_current_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from flows.server import check_answers, die_with, private_server, without_proxy
+from tasks.worker import precision as worker_precision
 
 # --- the API ----------------------------------------------------------------------------------
 
@@ -121,6 +122,15 @@ def video_workers(workers: int) -> TaskRunner[Any]:
         initializer=_start_worker,
         initargs=(os.getpid(), gpus, started),
     )
+
+
+def precision() -> str:
+    """What the workers compute SAM2 in: bfloat16 on GPUs, float32 else."""
+    if _on_ray():
+        from flows.ray_workers import on_gpus
+
+        return "bfloat16" if on_gpus() else "float32"
+    return worker_precision()
 
 
 def kill_workers() -> None:

@@ -5,9 +5,9 @@ sola search "a square turning back" --dataset mevis
 
 from prefect import flow
 
-from flows.fanout import Summary, over_videos
-from tasks.search.track_search import embed_videos, reference_texts, wanted_vectors
-from tasks.stages.evaluate import find_run
+from flows.fanout import Summary, carry_out
+from tasks.runs import find_run
+from tasks.search.vectors import searched, vector_plan
 from warehouse import Warehouse
 
 
@@ -18,10 +18,10 @@ def index_tracks(
     dataset: str | None = None,
     split: str | None = None,
     workers: int | None = None,
+    tracks: str | None = None,
 ) -> Summary:
     """Make the vectors of a run (default: the newest) that are missing."""
     store = Warehouse(warehouse)
     trained = find_run(store, run)
-    texts = reference_texts(store, trained)
-    wanted = wanted_vectors(store, trained, texts, dataset, split)
-    return over_videos("search", store, wanted, embed_videos, (trained, texts), workers)
+    plan = vector_plan(store, searched(store, trained), dataset, split, tracks)
+    return carry_out(plan, workers)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.fanout import Summary, over_videos
+from flows.fanout import Summary, carry_out
+from flows.precompute import track_videos
 from flows.progress import frame_progress
+from flows.runtime import precision
 from tasks.own_video.clips import (
     CLIP_FRAMES,
     DATASET,
@@ -19,19 +21,12 @@ from tasks.own_video.clips import (
     ingest_clips,
     require_current,
     run_to_segment_with,
-    segment_recipe,
-    wanted_clip_scores,
+    segment_tracks,
 )
 from tasks.own_video.outputs import Found, Outputs, shown_times, write_outputs
-from tasks.stages.detect import detect_videos, wanted_detections
-from tasks.stages.evaluate import evaluate_videos
-from tasks.stages.precompute import (
-    adopt_tracks,
-    extract_box_tracks,
-    extract_videos,
-    wanted_box_tracks,
-    wanted_tracks,
-)
+from tasks.stage import Plan
+from tasks.stages.evaluate import EVALUATE
+from tasks.track_sets import remember
 from warehouse import Warehouse, WarehouseError
 
 
@@ -65,27 +60,22 @@ def segment(
     """
     paths = {"video": out, "masks": masks, "tracks": tracks}
     outputs = Outputs(**{name: Path(path) for name, path in paths.items() if path})
-    trained = run_to_segment_with(warehouse, run)
     store = Warehouse(warehouse)
+    trained = run_to_segment_with(store, run)
     outputs.check(store, Path(video), len(sentences))
-    settings = segment_recipe(trained, sam2, detector)
-    encode_sentences(store, settings, sentences)
-    keys = ingest_clips(warehouse, video, sentences, settings.detector, every, clip_frames)
+    track_set = segment_tracks(trained, sam2, detector, precision())
+    encode_sentences(store, trained.recipe, sentences)
+    keys = ingest_clips(warehouse, video, sentences, every, clip_frames)
     clips = [key.video_id for key in keys]
-    wanted = wanted_tracks(store, DATASET, SPLIT, clips, settings)
-    adopt_tracks(store, wanted)
-    _check(over_videos("precompute", store, wanted, extract_videos, settings, workers))
-    if settings.detector:
-        detected = wanted_detections(store, keys, settings)
-        _check(over_videos("detect", store, detected, detect_videos, settings, workers))
-        boxed = wanted_box_tracks(store, wanted, settings)
-        _check(over_videos("box_tracks", store, boxed, extract_box_tracks, settings, workers))
-    scores = wanted_clip_scores(store, trained, keys)
-    _check(over_videos("evaluate", store, scores, evaluate_videos, trained, workers))
-    require_current(store, scores)
+    remember(store, DATASET, SPLIT, track_set)
+    _check(track_videos(store, DATASET, SPLIT, clips, track_set, workers))
+    tracked = [key.of(track_set=track_set.name, run_id=trained.run_id) for key in keys]
+    scores = Plan(EVALUATE, store, tracked, trained)
+    _check(carry_out(scores, workers))
+    require_current(scores)
     with frame_progress("write", frame_count(store, keys)) as on_frame:
         times = shown_times(video, every, fps)
-        return write_outputs(warehouse, keys, trained, outputs, times, on_frame)
+        return write_outputs(warehouse, tracked, trained, outputs, times, on_frame)
 
 
 def _check(summary: Summary) -> None:

@@ -15,10 +15,10 @@ from flows.artifacts import show_run
 from flows.progress import run_progress, training_progress
 from flows.runtime import default_workers, kill_workers, video_workers
 from flows.tensorboard import event_files
-from sola_model.recipes import override, recipe_by_name
+from sola_model.recipes import Recipe, check_concerns, override, recipe_by_name
 from sola_model.training.loop import Progress
-from tasks.stages.evaluate import find_run
-from tasks.training.train import present_run, run_recipe, train_run
+from tasks.runs import find_run
+from tasks.training.train import Training, present_run, run_recipe, train_run
 from warehouse import Warehouse
 
 
@@ -35,17 +35,18 @@ def train(
     everything: bool = False,
     tensorboard: str | None = None,
     limit: int | None = None,
+    tracks: Sequence[str] = (),
+    mixed: bool = False,
 ) -> str:
     """Train a selector on labelled splits; returns the run id. An interrupted run continues.
 
     Several data sets train together; splits are one for all, or one for each. `changes` are
     fields of the recipe, "selector.layers=1"; the recipe of a `parent` is the parent's own.
-    `limit` takes the first videos of each split only.
+    `limit` takes the first videos of each split only. `tracks` and `mixed`: see `Training`.
     """
-    run = _arguments(
-        warehouse, dataset, split, validation, recipe, changes, seed, parent, everything, limit
-    )
-    settings = run["recipe"]
+    data = (warehouse, dataset, split, validation, recipe, changes)
+    (asked,) = _asked(*data, [seed], parent, everything, limit, tracks, mixed)
+    settings = asked.recipe
     folder = Path(tensorboard, f"{settings.name}-{settings.training.seed}") if tensorboard else None
     with training_progress(settings.training.epochs) as show, event_files(folder) as write:
 
@@ -53,7 +54,7 @@ def train(
             show(progress)
             write(progress)
 
-        run_id = train_run(warehouse, **run, on_progress=on_progress)
+        run_id = train_run(warehouse, asked, on_progress)
     store = Warehouse(warehouse)
     show_run(store, find_run(store, run_id))
     return run_id
@@ -72,62 +73,77 @@ def train_seeds(
     everything: bool = False,
     limit: int | None = None,
     workers: int | None = None,
+    tracks: Sequence[str] = (),
+    mixed: bool = False,
 ) -> list[str]:
     """`train` with several seeds, as many at once as there are GPUs, or CPU cores; the run ids."""
     data = (warehouse, dataset, split, validation, recipe, changes)
-    runs = [_arguments(*data, seed, parent, everything, limit) for seed in seeds]
-    return train_together(warehouse, runs, workers)
+    asked = _asked(*data, seeds, parent, everything, limit, tracks, mixed)
+    return train_together(warehouse, asked, workers)
 
 
-def _arguments(
+def _asked(
     warehouse: str,
     dataset: str | list[str],
     split: str | list[str],
     validation: str | list[str],
     recipe: str,
     changes: Sequence[str],
-    seed: int | None,
+    seeds: Sequence[int | None],
     parent: str | None,
     everything: bool,
     limit: int | None,
-) -> dict[str, Any]:
-    """The arguments of `train_run` for these of `train`."""
+    tracks: Sequence[str],
+    mixed: bool,
+) -> list[Training]:
+    """What is asked for by these arguments of `train`, for each seed; None: the recipe's."""
+    check_concerns(changes, "train")
     settings = run_recipe(warehouse, parent) if parent else recipe_by_name(recipe)
     settings = override(settings, changes)
-    if seed is not None:
-        settings = replace(settings, training=replace(settings.training, seed=seed))
     datasets = [dataset] if isinstance(dataset, str) else dataset
-    return {
-        "training": splits_of(datasets, split),
-        "validation": splits_of(datasets, validation),
-        "recipe": settings,
-        "parent": parent,
-        "everything": everything,
-        "limit": limit,
-    }
+    asked = Training(
+        training=splits_of(datasets, split),
+        validation=splits_of(datasets, validation),
+        recipe=settings,
+        parent=parent,
+        everything=everything,
+        limit=limit,
+        tracks=tracks,
+        mixed=mixed,
+    )
+    return [
+        asked if seed is None else replace(asked, recipe=with_seed(settings, seed))
+        for seed in seeds
+    ]
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with another seed."""
+    return replace(recipe, training=replace(recipe.training, seed=seed))
 
 
 def train_together(
-    warehouse: str, runs: Sequence[dict[str, Any]], workers: int | None = None
+    warehouse: str, asked: Sequence[Training], workers: int | None = None
 ) -> list[str]:
     """Train several selectors, as many at once as there are GPUs, or CPU cores; their run ids.
 
-    `runs` are arguments of `tasks.training.train.train_run`. When one fails, those beside it are trained
-    first, then its error is raised. Several at once compute with one CPU thread each: that changes
-    the order of sums, and so the last bits of the weights. Call it inside a flow.
+    When one fails, those beside it are trained first, then its error is raised. Several at once
+    compute with one CPU thread each: that changes the order of sums, and so the last bits of the
+    weights. Call it inside a flow.
     """
-    run_ids: list[Any] = [present_run(warehouse, **run) for run in runs]
+    run_ids: list[Any] = [present_run(warehouse, each) for each in asked]
     missing = [n for n, run_id in enumerate(run_ids) if run_id is None]
     workers = min(len(missing), workers or default_workers())
     if workers <= 1:
         for n in missing:
-            with training_progress(runs[n]["recipe"].training.epochs) as show:
-                run_ids[n] = train_run(warehouse, **runs[n], on_progress=show)
+            with training_progress(asked[n].recipe.training.epochs) as show:
+                run_ids[n] = train_run(warehouse, asked[n], show)
         return run_ids
     with run_progress(len(missing)) as advance, video_workers(workers) as runner:
         try:
             futures = {
-                n: runner.submit(train_run, {"warehouse": warehouse, **runs[n]}) for n in missing
+                n: runner.submit(train_run, {"warehouse": warehouse, "asked": asked[n]})
+                for n in missing
             }
             for _ in as_completed(list(futures.values())):
                 advance()

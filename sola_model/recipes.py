@@ -22,11 +22,23 @@ from sola_model.recipe_sections import (
 )
 from sola_model.settings import changed, check_choices, from_dict
 
+TRAINED = ("text_encoder", "token_features", "selector", "loss", "training", "tau")
+LABELS = ("label_threshold", "empty_frames")
+BACKGROUND = ("background_in_training", "background_in_inference")
+CONCERNS = {  # the command -> the settings that it uses
+    "precompute": ("tracker", "sam2", "detector", "extraction", "detection"),
+    "label": LABELS,
+    "train": (*TRAINED, *LABELS, *BACKGROUND),
+    "baseline": ("sam2", "detector", "detection"),
+    "import-checkpoint": (*TRAINED, "background_in_inference"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One complete way to extract tracks and to train and use the selector.
 
+    tracker: what follows objects through a video.
     sam2, text_encoder: checkpoint path, hub id, or "demo" for the embedded small models.
     detector: likewise, of the boxes that are prompts at inference; None: there are none.
     token_features: what a selector's token is: the object pointer (paper), or the pointer with
@@ -41,6 +53,7 @@ class Recipe:
     """
 
     name: str
+    tracker: str = "sam2"
     sam2: str = "facebook/sam2-hiera-large"
     text_encoder: str = "sentence-transformers/all-roberta-large-v1"
     detector: str | None = None
@@ -190,6 +203,50 @@ def recipe_by_name(name: str, sam2: str | None = None) -> Recipe:
 def recipe_from(config: Mapping[str, Any]) -> Recipe:
     """The recipe that `dataclasses.asdict` made `config` of."""
     return from_dict(config, Recipe)
+
+
+def chosen_recipe(
+    name: str,
+    changes: Sequence[str] = (),
+    command: str | None = None,
+    *,
+    sam2: str | None = None,
+    detector: str | None = None,
+    ground_truth: bool = False,
+) -> Recipe:
+    """A named recipe as a command is told to change it; see `override`.
+
+    `sam2` and `detector` replace the recipe's, `ground_truth` adds the tracks of its masks.
+
+    Raises ValueError as `override`, and for a setting that the command does not use.
+    """
+    if command:
+        check_concerns(changes, command)
+    recipe = override(recipe_by_name(name, sam2), changes)
+    extraction = replace(
+        recipe.extraction, ground_truth=ground_truth or recipe.extraction.ground_truth
+    )
+    return replace(recipe, detector=detector or recipe.detector, extraction=extraction)
+
+
+def of_command(changes: Sequence[str], command: str) -> tuple[str, ...]:
+    """Those of the changes that a command uses."""
+    sections = CONCERNS[command]
+    return tuple(
+        each for each in changes if each.strip().partition(".")[0].partition("=")[0] in sections
+    )
+
+
+def check_concerns(changes: Sequence[str], command: str) -> None:
+    """Raise ValueError for a setting that a command would ignore."""
+    for change in changes:
+        section = change.partition("=")[0].strip().partition(".")[0]
+        users = [name for name, sections in CONCERNS.items() if section in sections]
+        if users and command not in users:
+            raise ValueError(
+                f"--set {change}: `sola {command}` does not use it. It is a setting of "
+                f"{' and '.join(f'`sola {name}`' for name in users)}."
+            )
 
 
 def override(recipe: Recipe, changes: Sequence[str]) -> Recipe:

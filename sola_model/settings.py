@@ -5,7 +5,7 @@ A configuration is a frozen dataclass whose fields are numbers, texts, None or c
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -17,6 +17,25 @@ def check_choices(config: Any) -> None:
         if get_origin(kind) is Literal and value not in get_args(kind):
             valid = " or ".join(map(repr, get_args(kind)))
             raise ValueError(f"{name}={value!r}: choose {valid}.")
+
+
+def essential(value: Any) -> Any:
+    """A configuration as JSON values, without the fields that have their default.
+
+    What names results by their settings uses it: a field that is new, and whose default is what was
+    done before, gives no new names.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {
+            field.name: essential(given[field.name])
+            for field in fields(value)
+            if field.default != given[field.name]
+            and (field.default_factory is MISSING or field.default_factory() != given[field.name])
+        }
+    if isinstance(value, Mapping):
+        return {name: essential(member) for name, member in value.items()}
+    return [essential(member) for member in value] if isinstance(value, list | tuple) else value
 
 
 def from_dict(config: Mapping[str, Any], kind: Any) -> Any:

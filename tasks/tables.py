@@ -14,7 +14,7 @@ from sola_model.extraction.prompts import Box
 from sola_model.extraction.tracks import VideoTracks
 from sola_model.masks.geometry import geometry
 from sola_model.metrics.jf import RLE, empty_rle
-from warehouse import TABLES, Commit, Key, Warehouse, WarehouseError, fingerprint
+from warehouse import TABLES, Commit, Key, Warehouse
 from warehouse.masks import mask_columns, rles_from_table
 from warehouse.sources.base import SourceVideo
 
@@ -36,8 +36,8 @@ def rows(table: str, key: Key, columns: Mapping[str, Sequence | np.ndarray]) -> 
     schema = TABLES[table]
     count = len(next(iter(columns.values())))
     identity = {
-        name: [getattr(key, name)] * count
-        for name in ("run_id", "dataset", "split", "video_id")
+        name: [getattr(key, name) or None] * count
+        for name in ("run_id", "dataset", "split", "video_id", "track_set")
         if name in schema.names
     }
     unknown = {field.name: pa.nulls(count, field.type) for field in schema if field.nullable}
@@ -187,7 +187,7 @@ def read_candidates(
 
     All grid tracks (the background, sola_model/selector/background.py) and those of the
     expression's own boxes; never the tracks of ground-truth masks, which are for training
-    only. `tracks` are the commits that `track_commits` gives.
+    only. `tracks` are the video's commits of "precompute" and, if there is one, "box_tracks".
 
     Raises ValueError when without the background there are no tracks: the video has no boxes.
     """
@@ -207,25 +207,6 @@ def read_candidates(
         elif prompt["expression_id"] in row and prompt["track_id"] is not None:
             candidates_EN[row[prompt["expression_id"]], prompt["track_id"]] = True
     return candidates_EN
-
-
-def track_commits(store: Warehouse, key: Key) -> tuple[Commit, ...]:
-    """Where a video's tracks are: those of the grid and, if it has any, those of its boxes.
-
-    Raises:
-        WarehouseError: the box tracks, whose ids go on from the others', were made beside others.
-    """
-    precomputed = store.current("precompute", [key])[key]
-    boxed = store.current("box_tracks", [key]).get(key)
-    if not boxed:
-        return (precomputed,)
-    beside = fingerprint(masks=precomputed.files["masks"].sha256).parts
-    if boxed.parts.get("masks") != beside["masks"]:
-        raise WarehouseError(
-            f"the box tracks of {key.video_id} were made beside other tracks than there are now: "
-            "run `sola precompute` again"
-        )
-    return precomputed, boxed
 
 
 def read_boxes(store: Warehouse, detected: Commit) -> list[Box]:

@@ -1,6 +1,13 @@
-"""Where the tasks of this process run their models."""
+"""Where the tasks of this process run their models, and what a video costs there."""
 
 import os
+import platform
+import resource
+import sys
+import time
+from functools import cache
+from importlib import metadata
+from typing import Any
 
 import torch
 
@@ -10,3 +17,37 @@ def device() -> str:
     if chosen := os.environ.get("SOLA_DEVICE"):
         return chosen
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def precision() -> str:
+    """What SAM2 computes in on this process's device (`sola_model.extraction.engine`)."""
+    return "bfloat16" if torch.device(device()).type == "cuda" else "float32"
+
+
+@cache
+def code() -> str:
+    """The version of this package."""
+    return metadata.version("sola-rvos")
+
+
+class Clock:
+    """What is spent from when it is made until `cost`."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+        self._on_gpu = device().startswith("cuda") and torch.cuda.is_available()
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+
+    def cost(self) -> dict[str, Any]:
+        """Fields of `warehouse.commits.Making`."""
+        kilobyte = 1 if sys.platform == "darwin" else 1024
+        return {
+            "code": code(),
+            "host": platform.node(),
+            "device": torch.cuda.get_device_name() if self._on_gpu else "cpu",
+            "wall_seconds": round(time.monotonic() - self._wall, 3),
+            "cpu_seconds": round(time.process_time() - self._cpu, 3),
+            "host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte,
+            "device_bytes": torch.cuda.max_memory_allocated() if self._on_gpu else 0,
+        }

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,8 +99,12 @@ class CommitLog:
         files: dict[str, DataFile] | None = None,
         weights: Mapping[str, str] | None = None,
         error: str = "",
+        **provenance: Any,
     ) -> Commit:
-        """Publish a record: done with `files`, failed without."""
+        """Publish a record: done with `files`, failed without.
+
+        `provenance`: `contents`, `inputs` and `making` of the commit.
+        """
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", fingerprint):
             raise WarehouseError(
                 f"Not a fingerprint: {fingerprint!r}. Make it with warehouse.fingerprint(...)."
@@ -111,10 +116,10 @@ class CommitLog:
             status="failed" if files is None else "done",
             generation=1 + max((r.generation for r in self.of_key(stage, key)), default=0),
             created_at=datetime.now(UTC).isoformat(),
-            parts=getattr(fingerprint, "parts", {}),
             error=error,
             files=files or {},
             weights=dict(weights or {}),
+            **provenance,
         )
         name = record_name(commit, 0)
         self.storage.write(f"commits/{stage}/{_shard(key.slug)}/{name}", commit.to_json())

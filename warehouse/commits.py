@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from warehouse.schemas import DamagedError, NewerError, WarehouseError
@@ -26,6 +26,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "evaluate": ("predictions", "scores", "threshold_scores"),
     "baseline": ("frame_predictions", "scores"),
     "experiment": ("experiments",),
+    "track_set": ("track_sets",),
+    "default_tracks": ("default_tracks",),
     "search_references": ("search_references",),
     "search": ("search_vectors",),
 }
@@ -38,21 +40,27 @@ CHANGED = "its checksum is not the one it was published with"
 
 @dataclass(frozen=True, order=True, slots=True)
 class Key:
-    """What a commit is about: a video of a split, a run, a run on a video, or an experiment."""
+    """What a commit is about: a video of a split, and its track set and run, or an experiment."""
 
     dataset: str = ""
     split: str = ""
     video_id: str = ""
     run_id: str = ""
     experiment: str = ""
+    track_set: str = ""
 
     @property
     def slug(self) -> str:
         """A readable file-name part that no two keys share; it ends in 16 hexadecimal digits."""
-        fields = [self.dataset, self.split, self.video_id, self.run_id]
-        fields += [self.experiment] if self.experiment else []
-        digest = hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
-        return "-".join([*(file_safe(value) for value in fields if value), digest])
+        named = [self.dataset, self.split, self.video_id, self.run_id]
+        named += [self.experiment] if self.experiment else []
+        identity = [*named, [self.track_set]] if self.track_set else named
+        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        return "-".join([*(file_safe(value) for value in named if value), digest])
+
+    def of(self, **changes: str) -> "Key":
+        """The key with other values, such as `key.of(run_id="")`."""
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +85,41 @@ class DataFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Input:
+    """A commit that another was made from.
+
+    `contents` names what was read of it, see `Commit.content`: while it has the same contents, what
+    was made from them is current.
+    """
+
+    stage: str
+    key: Key
+    fingerprint: str
+    contents: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Making:
+    """How a commit was made, and what that cost.
+
+    settings: everything that the stage was told, as JSON. version: of the stage. code: version of
+    this package. precision: of the model, where one ran. Seconds are of the one key; host_bytes and
+    device_bytes are the most memory that its process has had so far.
+    """
+
+    settings: Any = None
+    version: int = 0
+    code: str = ""
+    host: str = ""
+    device: str = ""
+    precision: str = ""
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    host_bytes: int = 0
+    device_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Commit:
     """What a stage made for a key (`files`: table -> DataFile), or the error it failed with."""
 
@@ -86,10 +129,12 @@ class Commit:
     status: Literal["done", "failed"]
     generation: int
     created_at: str  # UTC, ISO 8601
-    parts: dict[str, str] = field(default_factory=dict)  # of the fingerprint
     error: str = ""
     files: dict[str, DataFile] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)  # path of a file beside them -> sha256
+    contents: dict[str, str] = field(default_factory=dict)  # besides the rows: see `content`
+    inputs: tuple[Input, ...] = ()
+    making: Making = Making()
     newer: bool = field(default=False, compare=False)  # its record has fields not known here
 
     @property
@@ -100,6 +145,10 @@ class Commit:
     def paths(self) -> list[str]:
         return [file.path for file in self.files.values()]
 
+    def content(self, name: str) -> str:
+        """What names the rows of a table, or other contents, wherever they are stored."""
+        return self.contents[name] if name in self.contents else self.files[name].sha256
+
     @property
     def checksum(self) -> str:
         """The checksum that the name of its record has."""
@@ -109,12 +158,15 @@ class Commit:
         return json.dumps(self._fields()).encode()
 
     def _fields(self) -> dict[str, Any]:
-        key = {name: value for name, value in asdict(self.key).items() if value}
-        files = {
-            table: {name: getattr(file, name) for name in FILE_FIELDS}
-            for table, file in self.files.items()
+        made = {name: value for name, value in _asdict(self.making).items() if value}
+        inputs = [_asdict(given) | {"key": _given(given.key)} for given in self.inputs]
+        return {
+            **{name: getattr(self, name) for name in FIELDS},
+            "key": _given(self.key),
+            "files": {table: _asdict(file) for table, file in self.files.items()},
+            "inputs": inputs,
+            "making": made,
         }
-        return {name: getattr(self, name) for name in FIELDS} | {"key": key, "files": files}
 
     @classmethod
     def from_json(cls, content: bytes, checksum: str = "") -> "Commit":
@@ -127,36 +179,48 @@ class Commit:
         """
         try:
             found = json.loads(content)
-            given = {name: found[name] for name in FIELDS if name in found}
-            given["files"] = {
-                table: {name: file[name] for name in FILE_FIELDS}
-                for table, file in found["files"].items()
-            }
-            newer = len(given) < len(found) or any(
-                len(file) > len(FILE_FIELDS) for file in found["files"].values()
-            )
+            if checksum and _checksum(found) != checksum:
+                raise DamagedError(CHANGED)
+            unknown: set[str] = set()
+            given = _known(found, cls, unknown)
+            files = {t: DataFile(**_known(f, DataFile, unknown)) for t, f in found["files"].items()}
+            inputs = [_known(each, Input, unknown) for each in found.get("inputs", ())]
+            making = Making(**_known(found.get("making", {}), Making, unknown))
+            for value in (given, *inputs):
+                if strange := set(value["key"]) - set(Key.__slots__):
+                    raise NewerError(f"its key has {', '.join(sorted(strange))}")
+                value["key"] = Key(**value["key"])
+            given |= {"files": files, "making": making, "newer": bool(unknown)}
+            return cls(**given | {"inputs": tuple(Input(**each) for each in inputs)})
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, WarehouseError):
+                raise
             raise (DamagedError if checksum else WarehouseError)(
                 f"it is not a commit record ({error!r})"
             ) from error
-        if checksum and _checksum(given) != checksum:
-            raise DamagedError(CHANGED)
-        try:
-            if unknown := set(given["key"]) - set(asdict(Key())):
-                raise NewerError(f"its key has {', '.join(sorted(unknown))}")
-            given["key"] = Key(**given["key"])
-            given["files"] = {table: DataFile(**file) for table, file in given["files"].items()}
-            return cls(**given, newer=newer)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise WarehouseError(f"it is not a commit record ({error!r})") from error
 
 
-# The checksum of a record is one of these: a field that is added later needs one of its own.
-FILE_FIELDS = tuple(field.name for field in fields(DataFile))
 FIELDS = tuple(field.name for field in fields(Commit) if field.name != "newer")
 
 
+def _asdict(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass as they are (`asdict` copies what they hold, slowly)."""
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def _given(key: Key) -> dict[str, str]:
+    return {name: value for name, value in _asdict(key).items() if value}
+
+
+def _known(found: Mapping[str, Any], kind: type, unknown: set[str]) -> dict[str, Any]:
+    """The fields that the dataclass `kind` has; names of others are added to `unknown`."""
+    names = set(FIELDS) if kind is Commit else set(kind.__slots__)  # type: ignore[attr-defined]
+    unknown |= set(found) - names
+    return {name: found[name] for name in names if name in found}
+
+
 def _checksum(given: Mapping[str, Any]) -> str:
+    """Of all fields of a record, those of a newer version too."""
     content = json.dumps(given, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()[:CHECKSUM_DIGITS]
 
@@ -210,17 +274,9 @@ def readable(records: list[Record]) -> list[Record]:
     return done if done == records[-1:] else [*done, records[-1]]
 
 
-class Fingerprint(str):
-    """20 hexadecimal digits that name what something was made from; `parts`: 12 for each part."""
-
-    parts: dict[str, str]
-
-
-def fingerprint(**parts: Any) -> Fingerprint:
-    """A fingerprint that changes when any part does (JSON values or dataclasses)."""
-    made = Fingerprint(_digest(parts)[:20])
-    made.parts = {name: _digest(part)[:12] for name, part in parts.items()}
-    return made
+def fingerprint(**parts: Any) -> str:
+    """20 hexadecimal digits that change when any part does (JSON values or dataclasses)."""
+    return _digest(parts)[:20]
 
 
 def _digest(value: Any) -> str:

@@ -66,7 +66,7 @@ def _groups(store: Warehouse, stage: str, target_bytes: int) -> Iterator[list[Un
     }
     units: dict[tuple[str, ...], Unit] = {}
     for record, commit in store.current_records(stage):
-        if not commit.newer and all(path in sizes for path in commit.paths):
+        if commit.files and not commit.newer and all(path in sizes for path in commit.paths):
             units.setdefault(tuple(commit.paths), []).append((record, commit))
 
     def split(unit: Unit) -> tuple[str, str]:
@@ -104,12 +104,7 @@ def _live(unit: Unit) -> float:
 
 def _merge(store: Warehouse, stage: str, group: Unit) -> None:
     commits = [commit for _, commit in group]
-    merged = {
-        table: merge_files(
-            store.storage, table, commits[0].key, [commit.files[table] for commit in commits]
-        )
-        for table in commits[0].files
-    }
+    merged = {table: merge_files(store.storage, table, commits) for table in commits[0].files}
     versions = {}
     for index, (record, commit) in enumerate(group):
         moved = replace(commit, files={table: files[index] for table, files in merged.items()})

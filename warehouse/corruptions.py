@@ -1,8 +1,4 @@
-"""Splits derived from a data set's own: the same videos corrupted, or extracted in another way.
-
-    valid_u@gaussian_noise-3      valid_u, every frame with ImageNet-C's noise of severity 3
-    valid_u@motion_blur-5         likewise its motion blur
-    valid_u@points_per_side=5     valid_u; only a name, for tracks made with other settings
+"""Corrupted frames: gaussian_noise-1 to -5 and motion_blur-1 to -5, the severities of ImageNet-C.
 
 Frames are corrupted whenever they are read, each by itself, with a random state of its own that its
 name and the corruption determine; nothing is written. Constants are those of ImageNet-C
@@ -12,16 +8,10 @@ needs `pkg_resources`, which current setuptools lacks. Axes: H and W in pixels.
 """
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
-
-from warehouse.frames import read_frames
-from warehouse.sources.base import SourceError
 
 NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)  # standard deviation, of values in 0..1
 BLUR = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))  # radius and sigma in pixels
@@ -29,44 +19,33 @@ CORRUPTIONS = ("gaussian_noise", "motion_blur")
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
-def base_split(split: str) -> str:
-    """The data set's own split that a split is derived from, or the split itself.
+def check_corruption(corruption: str | None) -> tuple[str, int] | None:
+    """The kind and severity of a corruption such as "gaussian_noise-3"; None: there is none.
 
     Raises:
-        SourceError: there is no such corruption or severity.
+        ValueError: there is no such corruption or severity.
     """
-    corruption_of(split)
-    return split.partition("@")[0]
-
-
-def corruption_of(split: str) -> tuple[str, int] | None:
-    """The corruption and severity of a split's frames; SourceError as `base_split`."""
-    _, derived, name = split.partition("@")
-    if not derived or "=" in name:
+    if corruption is None:
         return None
-    found = re.fullmatch(rf"({'|'.join(CORRUPTIONS)})-([1-5])", name)
-    if not found:
-        raise SourceError(
-            f"there is no split {split!r}: after '@' comes {' or '.join(CORRUPTIONS)} with a "
-            "severity, for example gaussian_noise-5, or a setting such as points_per_side=5"
+    kind, _, severity = corruption.rpartition("-")
+    if kind not in CORRUPTIONS or severity not in map(str, SEVERITIES):
+        raise ValueError(
+            f"there is no corruption {corruption!r}; valid are {' and '.join(CORRUPTIONS)} with a "
+            "severity from 1 to 5, such as gaussian_noise-3"
         )
-    return found[1], int(found[2])
+    return kind, int(severity)
 
 
-def frames_of(video: Mapping[str, Any], names: Sequence[str] | None = None) -> Iterator[np.ndarray]:
-    """The frames of a row of `videos` (or those named), corrupted if its split says so.
-
-    Raises FrameError as `read_frames` does.
-    """
-    names = video["frames"] if names is None else names
-    corruption = corruption_of(video["split"])
-    frames = read_frames(Path(video["path"]), names)
+def corrupted(
+    content: str, corruption: str, names: Iterable[str], frames: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The frames of these names, corrupted; `content` names the video's frames."""
+    found = check_corruption(corruption)
+    assert found, "it is one"
     for name, frame_HW3 in zip(names, frames, strict=True):
-        if corruption:
-            identity = f"{video['video_id']}/{name}/{corruption}"
-            seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8])
-            frame_HW3 = corrupt(frame_HW3, *corruption, np.random.default_rng(seed))
-        yield frame_HW3
+        identity = f"{content}/{name}/{found}"
+        seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8])
+        yield corrupt(frame_HW3, *found, np.random.default_rng(seed))
 
 
 def corrupt(

@@ -13,7 +13,7 @@ from itertools import accumulate, groupby
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from warehouse.commits import CHANGED, DataFile, Key, file_safe
+from warehouse.commits import CHANGED, Commit, DataFile, Key, file_safe
 from warehouse.names import crc_in, crc_of
 from warehouse.schemas import DamagedError, NewerError, WarehouseError, completed, schema_of
 from warehouse.storage import Storage, mend_damage
@@ -33,15 +33,16 @@ def write_table(storage: Storage, name: str, key: Key, table: pa.Table) -> DataF
     )
 
 
-def merge_files(storage: Storage, name: str, key: Key, files: Sequence[DataFile]) -> list[DataFile]:
-    """Write the rows of many files to one, and say where in it each one's are.
+def merge_files(storage: Storage, name: str, commits: Sequence[Commit]) -> list[DataFile]:
+    """Write the rows of a table of many commits to one file, and say where in it each one's are.
 
-    The file lies where the others of `key`'s split do. Raises FileNotFoundError, and NewerError for
-    files with columns that this version does not know, which the new one would lose.
+    The file lies where the others of the first one's split do. Raises FileNotFoundError, and
+    NewerError for files with columns that this version does not know, which the new one would lose.
     """
-    content = _encode(name, read_rows(storage, name, files, whole_rows=True))
-    path = _path(name, key, (MERGED,), content)
+    content = _encode(name, read_rows(storage, name, commits, whole_rows=True))
+    path = _path(name, commits[0].key, (MERGED,), content)
     storage.write(path, content)
+    files = [commit.files[name] for commit in commits]
     digest, ends = hashlib.sha256(content).hexdigest(), list(accumulate(f.rows for f in files))
     return [
         DataFile(
@@ -57,25 +58,29 @@ def merge_files(storage: Storage, name: str, key: Key, files: Sequence[DataFile]
 
 
 def read_rows(
-    storage: Storage, name: str, files: Iterable[DataFile], *, whole_rows: bool = False
+    storage: Storage, name: str, commits: Iterable[Commit], *, whole_rows: bool = False
 ) -> list[pa.Table]:
-    """The rows of each of the files, in the schema of table `name`.
+    """The rows that each of the commits has of table `name`, in its schema.
 
     Raises FileNotFoundError, DamagedError for a file that is not what was written, and, with
     `whole_rows`, NewerError for one with columns that this version does not know.
     """
-    by_path = [list(same) for _, same in groupby(files, key=lambda file: file.path)]
+    by_path = [list(same) for _, same in groupby(commits, key=lambda c: c.files[name].path)]
 
-    def read(same: Sequence[DataFile]) -> list[pa.Table]:
+    def read(same: Sequence[Commit]) -> list[pa.Table]:
+        path = same[0].files[name].path
         try:
-            tables = _read(storage, same)
+            tables = _read(storage, [commit.files[name] for commit in same])
             unknown = set(tables[0].column_names) - set(schema_of(name).names)
             if whole_rows and unknown:
-                raise NewerError(f"{same[0].path} has the columns {', '.join(sorted(unknown))}")
-            return [completed(name, table) for table in tables]
+                raise NewerError(f"{path} has the columns {', '.join(sorted(unknown))}")
+            return [
+                completed(name, table, commit.key.track_set)
+                for table, commit in zip(tables, same, strict=True)
+            ]
         except (pa.ArrowException, KeyError) as error:
             raise WarehouseError(
-                f"{storage.url}/{same[0].path} has its checksum, but is no file of table "
+                f"{storage.url}/{path} has its checksum, but is no file of table "
                 f"{name!r} as this version knows it: {error}. Use the version that wrote it."
             ) from error
 

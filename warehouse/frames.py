@@ -6,12 +6,14 @@ in a folder, zero-padded indices in a video file). A frame is what a viewer or p
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from warehouse.corruptions import corrupted
 from warehouse.images import IMAGE_SUFFIXES, FrameError, image_treatments, read_image, shown_size
 from warehouse.regular import open_regular
 from warehouse.video_files import VIDEO_SUFFIXES, decode_video, video_treatments
@@ -41,6 +43,18 @@ def read_frames(path: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
                 "all frames of a video must have one size"
             )
         yield image
+
+
+def frames_of(
+    video: Mapping[str, Any], corruption: str | None = None, names: Sequence[str] | None = None
+) -> Iterator[np.ndarray]:
+    """The frames of a row of `videos`, or those named, as they are or corrupted.
+
+    Raises FrameError as `read_frames` does.
+    """
+    names = video["frames"] if names is None else names
+    frames = read_frames(Path(video["path"]), names)
+    return corrupted(video["content_hash"], corruption, names, frames) if corruption else frames
 
 
 def frame_size(path: Path, frames: Sequence[str]) -> tuple[int, int]:

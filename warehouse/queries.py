@@ -3,13 +3,13 @@
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from warehouse.commits import DataFile
+from warehouse.commits import STAGES, Commit, DataFile
 from warehouse.data_files import read_checked
 from warehouse.schemas import TABLES, WarehouseError
 from warehouse.storage import Storage
@@ -24,6 +24,9 @@ VIEWS = (  # each reads earlier ones
     "expression_scores",
     "token_similarities",
 )
+
+SOURCES = ("ingest", "train", "experiment", "track_set", "default_tracks")
+DERIVED = {t for stage, tables in STAGES.items() if stage not in SOURCES for t in tables}
 
 READING = ("SELECT", "EXPLAIN", "MULTI")  # DuckDB's kinds of statements; PIVOT is of several
 MEMORY_LIMIT = "50%"  # of the machine's, for SQL of others; what exceeds it goes to a folder
@@ -57,7 +60,8 @@ def load_query(name: str) -> str:
 
 def open_views(
     storage: Storage,
-    files: Mapping[str, Sequence[DataFile]],
+    made: Mapping[str, Sequence[Commit]],
+    stale: Callable[[Commit], bool],
     commits: pa.Table,
     *,
     checked: bool = True,
@@ -65,7 +69,7 @@ def open_views(
 ) -> "duckdb.DuckDBPyConnection":
     """An in-memory connection: each table a view over exactly these rows, `commits` and VIEWS.
 
-    `files` maps table -> its data; a table without any is an empty view of its types. Unless
+    `made` maps table -> the commits that have rows of it; one without any is an empty view. Unless
     `checked` is False the first query of a table checks its files. With `read_only`, SQL can do
     nothing but read these files, see `_confine`.
     """
@@ -76,7 +80,7 @@ def open_views(
     sources = Sources(storage, prefix)
     connection.create_function("warehouse_files", sources.names, [int], "VARCHAR[]")
     for name, schema in TABLES.items():
-        source = _over_files(sources, schema, files.get(name, [])) or _empty(schema)
+        source = _over_commits(sources, name, schema, made.get(name, ()), stale)
         connection.execute(f"CREATE VIEW {name} AS {source}")
     for name in VIEWS:
         sql = (SQL_FOLDER / "views" / f"{name}.sql").read_text(encoding="utf-8")
@@ -85,7 +89,7 @@ def open_views(
     connection.execute("CREATE TABLE commits AS FROM _commits")
     connection.unregister("_commits")
     if read_only:
-        paths = {file.path for of_table in files.values() for file in of_table}
+        paths = {path for of_table in made.values() for commit in of_table for path in commit.paths}
         _confine(connection, (f"{sources.prefix}{path}" for path in sorted(paths)))
     sources.unchecked = set(sources.files) if checked else set()
     return connection
@@ -151,7 +155,33 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _over_files(sources: Sources, schema: pa.Schema, files: Sequence[DataFile]) -> str:
+def _over_commits(
+    sources: Sources,
+    name: str,
+    schema: pa.Schema,
+    commits: Sequence[Commit],
+    stale: Callable[[Commit], bool],
+) -> str:
+    """SELECT exactly the rows of a table that these commits have, and whether they are stale.
+
+    Files of format 2 have no column for the track set: one that a file lacks is its commit's.
+    """
+    groups: dict[tuple[str, bool], list[DataFile]] = {}
+    for commit in commits:
+        group = groups.setdefault((commit.key.track_set, stale(commit)), [])
+        group.append(commit.files[name])
+    derived = name in DERIVED
+    selects = []
+    for (track_set, is_stale), files in sorted(groups.items()):
+        if rows := _over_files(sources, schema, files, track_set):
+            shown = f"*, {is_stale} AS stale" if derived else "*"
+            selects.append(f"SELECT {shown} FROM ({rows})")
+    return " UNION ALL ".join(selects) or _empty(schema, derived)
+
+
+def _over_files(
+    sources: Sources, schema: pa.Schema, files: Sequence[DataFile], track_set: str
+) -> str:
     """SELECT exactly the rows of `files`; "" without any.
 
     Of a file that several commits share some rows may be superseded: those are left out by number.
@@ -164,7 +194,7 @@ def _over_files(sources: Sources, schema: pa.Schema, files: Sequence[DataFile]) 
     selects = []
     if whole:
         number = sources.add([parts[path][0] for path in whole])
-        selects.append(f"SELECT * FROM {_read_parquet(number, schema)}")
+        selects.append(f"SELECT * FROM {_read_parquet(number, schema, track_set)}")
     for path in sorted(set(parts) - set(whole)):
         spans = [
             f"file_row_number >= {a} AND file_row_number < {b}" for a, b in _spans(parts[path])
@@ -172,17 +202,19 @@ def _over_files(sources: Sources, schema: pa.Schema, files: Sequence[DataFile]) 
         number = sources.add(parts[path][:1])
         selects.append(
             "SELECT * EXCLUDE (file_row_number) FROM "
-            f"{_read_parquet(number, schema, row_numbers=True)} WHERE {' OR '.join(spans)}"
+            f"{_read_parquet(number, schema, track_set, row_numbers=True)} "
+            f"WHERE {' OR '.join(spans)}"
         )
     return " UNION ALL ".join(selects)
 
 
-def _read_parquet(number: int, schema: pa.Schema, row_numbers: bool = False) -> str:
+def _read_parquet(number: int, schema: pa.Schema, track_set: str, row_numbers: bool = False) -> str:
     numbers = ", file_row_number = true" if row_numbers else ""
+    lacking = {"track_set": _quoted(track_set)} if track_set else {}
     # The columns by name: a file of an earlier version reads as null where it has none.
     columns = ", ".join(
         f"'{field.name}': {{name: '{field.name}', type: '{_duckdb_type(field.type)}', "
-        "default_value: NULL}"
+        f"default_value: {lacking.get(field.name, 'NULL')}}}"
         for field in schema
     )
     return (
@@ -201,8 +233,9 @@ def _spans(files: Sequence[DataFile]) -> list[tuple[int, int]]:
     return joined
 
 
-def _empty(schema: pa.Schema) -> str:
+def _empty(schema: pa.Schema, derived: bool) -> str:
     columns = ", ".join(f"NULL::{_duckdb_type(field.type)} AS {field.name}" for field in schema)
+    columns += ", NULL::BOOLEAN AS stale" if derived else ""
     return f"SELECT {columns} WHERE false"
 
 

@@ -10,7 +10,7 @@ from warehouse.errors import DamagedError as DamagedError
 from warehouse.errors import NewerError as NewerError
 from warehouse.errors import WarehouseError as WarehouseError
 
-FORMAT_VERSION = 2  # raise it when a column changes its meaning, name or type
+FORMAT_VERSION = 3  # raise it when a column changes its meaning, name or type: `sola upgrade`
 # A new column that may be null needs no new version: older files read as null, see `readable_as`.
 
 
@@ -27,7 +27,8 @@ DATASET = _field("dataset", pa.string(), "data set, for example mevis")
 SPLIT = _field("split", pa.string(), "split of the data set, for example valid_u")
 VIDEO = _field("video_id", pa.string(), "video, unique within its split")
 EXPRESSION = _field("expression_id", pa.string(), "expression, unique within its video")
-TRACK = _field("track_id", pa.int32(), "mask track, unique within its video, from 0")
+TRACK = _field("track_id", pa.int32(), "mask track, unique within its video and track set, from 0")
+TRACK_SET = _field("track_set", pa.string(), "how the tracks were made, see `track_sets`")
 FRAME = _field("frame_index", pa.int32(), "position in the video's frames, from 0")
 RUN = _field("run_id", pa.string(), "training run, or baseline: detector-only-...")
 HEIGHT = _field("height", pa.int32(), "mask height in pixels")
@@ -102,6 +103,7 @@ TABLES: dict[str, pa.Schema] = {
         DATASET,
         SPLIT,
         VIDEO,
+        TRACK_SET,
         EXPRESSION,
         FRAME,
         *BOX,
@@ -114,11 +116,31 @@ TABLES: dict[str, pa.Schema] = {
             nullable=True,
         ),
     ),
+    "track_sets": _schema(
+        "One row per split and track set: all tracks of its videos that were made in one way.",
+        DATASET,
+        SPLIT,
+        TRACK_SET,
+        _field("tracker", pa.string(), "what follows objects through a video, for example sam2"),
+        _field("checkpoint", pa.string(), "weights, as they were named"),
+        _field("weights", pa.string(), "sha256 of the weights; null: not known", nullable=True),
+        _field("sources", pa.string(), "of prompt masks: grid, boxes, masks (ground truth)"),
+        _field("precision", pa.string(), "float32 or bfloat16; null: not known", nullable=True),
+        _field("corruption", pa.string(), "of the frames; null: as they are", nullable=True),
+        _field("settings", pa.string(), "all of it as JSON"),
+    ),
+    "default_tracks": _schema(
+        "One row per split: the track set that commands take unless told another.",
+        DATASET,
+        SPLIT,
+        TRACK_SET,
+    ),
     "prompts": _schema(
         "One row per prompt mask, with what became of it.",
         DATASET,
         SPLIT,
         VIDEO,
+        TRACK_SET,
         _field("prompt_id", pa.int32(), "position in propagation order, largest area first"),
         FRAME,
         _field("source", pa.string(), "grid, box or mask (a ground-truth mask, training only)"),
@@ -169,6 +191,7 @@ TABLES: dict[str, pa.Schema] = {
         DATASET,
         SPLIT,
         VIDEO,
+        TRACK_SET,
         TRACK,
         _field("prompt_id", pa.int32(), "the prompt mask it was propagated from"),
         _field("prompt_frame", pa.int32(), "frame index of that prompt"),
@@ -180,6 +203,7 @@ TABLES: dict[str, pa.Schema] = {
         DATASET,
         SPLIT,
         VIDEO,
+        TRACK_SET,
         TRACK,
         FRAME,
         HEIGHT,
@@ -196,6 +220,7 @@ TABLES: dict[str, pa.Schema] = {
         DATASET,
         SPLIT,
         VIDEO,
+        TRACK_SET,
         TRACK,
         FRAME,
         _field("token", pa.list_(pa.float16()), "object token (D); FLOAT[] in DuckDB"),
@@ -205,6 +230,7 @@ TABLES: dict[str, pa.Schema] = {
         DATASET,
         SPLIT,
         VIDEO,
+        TRACK_SET,
         EXPRESSION,
         TRACK,
         _field("miou", pa.float32(), "mean IoU over frames, best target object, in [0, 1]"),
@@ -231,6 +257,7 @@ TABLES: dict[str, pa.Schema] = {
         _field("train_videos", pa.int32(), "number of videos trained on"),
         _field("train_expressions", pa.int32(), "number of expressions trained on"),
         _field("videos", STRINGS, "content of each video that it or its parents trained on"),
+        _field("tracks", pa.string(), "track sets trained on, as JSON", nullable=True),
     ),
     "training_metrics": _schema(
         "One row per run, epoch and metric.",
@@ -245,6 +272,7 @@ TABLES: dict[str, pa.Schema] = {
         DATASET,
         SPLIT,
         VIDEO,
+        TRACK_SET,
         EXPRESSION,
         TRACK,
         _field("score", pa.float32(), "alignment score after the sigmoid, in [0, 1]"),
@@ -257,6 +285,7 @@ TABLES: dict[str, pa.Schema] = {
         DATASET,
         SPLIT,
         VIDEO,
+        _field("track_set", pa.string(), "what it selects from; null: a baseline", nullable=True),
         EXPRESSION,
         *PREDICTION,
         _selection("oracle_j", "J of the best union of its candidate tracks found"),
@@ -286,6 +315,7 @@ TABLES: dict[str, pa.Schema] = {
         DATASET,
         SPLIT,
         VIDEO,
+        TRACK_SET,
         EXPRESSION,
         _field("tau", pa.float64(), "threshold that a selected track's score exceeds, in [0, 1]"),
         *PREDICTION,
@@ -318,6 +348,7 @@ TABLES: dict[str, pa.Schema] = {
         DATASET,
         SPLIT,
         VIDEO,
+        TRACK_SET,
         TRACK,
         _field("vector", pa.list_(pa.float16()), "logit of each text (K); FLOAT[] in DuckDB"),
     ),
@@ -372,20 +403,27 @@ def readable_as(name: str, found: pa.Schema) -> bool:
         field.type == found.field(field.name).type
         and field.nullable >= found.field(field.name).nullable
         if field.name in there
-        else field.nullable
+        else field.nullable or field.name == "track_set"
         for field in schema_of(name)
     )
 
 
-def completed(name: str, table: pa.Table) -> pa.Table:
+def completed(name: str, table: pa.Table, track_set: str = "") -> pa.Table:
     """The rows of a file of table `name` in its schema, with nulls for columns it was without.
 
+    Files of format 2 have no track set: it is that of the commit they belong to.
     Raises pa.ArrowException or KeyError when they do not fit it.
     """
     schema = schema_of(name)
     for field in schema:
-        if field.nullable and field.name not in table.column_names:
-            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+        if field.name not in table.column_names:
+            if field.name == "track_set" and track_set:
+                values = pa.repeat(pa.scalar(track_set), table.num_rows)
+            elif field.nullable:
+                values = pa.nulls(table.num_rows, field.type)
+            else:
+                continue
+            table = table.append_column(field, values)
     return table.select(schema.names).cast(schema)
 
 

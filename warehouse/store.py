@@ -16,9 +16,8 @@ import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, replace
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -27,6 +26,7 @@ from warehouse.commits import (
     STAGES,
     Commit,
     DataFile,
+    Input,
     Key,
     Record,
     printable,
@@ -34,6 +34,7 @@ from warehouse.commits import (
     tables_of,
 )
 from warehouse.data_files import read_rows, write_table
+from warehouse.lineage import Staleness, commit_row, printable_key
 from warehouse.names import is_temporary, put_at
 from warehouse.queries import open_views
 from warehouse.schemas import (
@@ -52,8 +53,21 @@ MARKER = "warehouse.json"
 KEY_FIELDS = tuple(asdict(Key()))
 COMMITS = pa.schema(
     [(name, pa.string()) for name in ("stage", *KEY_FIELDS, "fingerprint", "status", "error")]
-    + [("rows", pa.int64()), ("created_at", pa.timestamp("us"))]
+    + [("rows", pa.int64()), ("created_at", pa.timestamp("us")), ("stale", pa.bool_())]
+    + [("settings", pa.string()), ("version", pa.int64())]
+    + [(name, pa.string()) for name in ("code", "host", "device", "precision")]
+    + [(name, pa.float64()) for name in ("wall_seconds", "cpu_seconds")]
+    + [(name, pa.int64()) for name in ("host_bytes", "device_bytes")]
+    + [
+        (
+            "inputs",
+            pa.list_(
+                pa.struct([(name, pa.string()) for name in ("stage", *KEY_FIELDS, "fingerprint")])
+            ),
+        )
+    ]
 )
+WITHDRAWN = "withdrawn"  # the fingerprint of a commit without files
 FEW = 64  # keys whose records are looked for one by one
 ATTEMPTS = 3  # to see or publish a state that another process's gc does not tear apart
 
@@ -75,9 +89,11 @@ class Warehouse:
                 f"make a new warehouse with Warehouse.create({str(place)!r})."
             ) from error
         if version != FORMAT_VERSION:
+            mend = "Use a newer version."
+            if isinstance(version, int) and version < FORMAT_VERSION:
+                mend = f"Bring it to the new format with `sola upgrade --warehouse {place}`."
             raise WarehouseError(
-                f"{place} has format {version}; this version reads format {FORMAT_VERSION}. "
-                "Open it with the version that wrote it, or create a new warehouse."
+                f"{place} has format {version}; this version reads format {FORMAT_VERSION}. {mend}"
             )
 
     @classmethod
@@ -119,12 +135,14 @@ class Warehouse:
         fingerprint: str,
         tables: Mapping[str, pa.Table],
         weights: Mapping[str, str] | None = None,
+        **provenance: Any,
     ) -> Commit:
         """Make the rows of all the stage's tables visible in one step.
 
-        `weights` is what `put_folder` gave for files that belong to them. One fingerprint stands
-        for one content: when the key's latest record is done with the same fingerprint and its
-        files are there, that commit is returned and nothing is written.
+        `weights` is what `put_folder` gave for files that belong to them. `provenance`: `contents`,
+        `inputs` and `making` of the commit. One fingerprint stands for one content: when the key's
+        latest record is done with the same fingerprint and inputs, and its files are there, that
+        commit is returned and nothing is written.
         Raises WarehouseError for tables that do not fit the stage, their schema or the key.
         """
         if set(tables) != set(tables_of(stage)):
@@ -144,17 +162,28 @@ class Warehouse:
         latest = self._if_latest(stage, key, fingerprint)
         if latest and latest.weights == (weights or {}):
             return latest
-        return self._publish(stage, key, fingerprint, conformed, {}, weights)
+        return self._publish(stage, key, fingerprint, conformed, {}, weights, **provenance)
 
-    def publish_failure(self, stage: str, key: Key, fingerprint: str, error: str) -> Commit:
+    def publish_failure(
+        self, stage: str, key: Key, fingerprint: str, error: str, **provenance: Any
+    ) -> Commit:
         """Record that the stage failed on the key; data that is done stays visible."""
-        return self.log.append(stage, _printable(key), fingerprint, error=printable(error))
+        return self.log.append(
+            stage, _printable(key), fingerprint, error=printable(error), **provenance
+        )
 
-    def reuse(self, stage: str, key: Key, fingerprint: str) -> Commit | None:
+    def withdraw(self, commit: Commit) -> None:
+        """Take out what a commit published: its key has no data from then on."""
+        self.log.append(commit.stage, commit.key, WITHDRAWN, files={})
+
+    def reuse(
+        self, stage: str, key: Key, fingerprint: str, inputs: tuple[Input, ...] = ()
+    ) -> Commit | None:
         """Make an earlier commit of this fingerprint the current one again, without recomputing.
 
         None when the key has no done commit of the fingerprint with all its files. The rows are
-        copied: garbage collection may be about to remove the earlier files.
+        copied: garbage collection may be about to remove the earlier files. `inputs`: those that
+        there are now, of the same contents.
         """
         if latest := self._if_latest(stage, key, fingerprint):
             return latest
@@ -165,7 +194,17 @@ class Warehouse:
                     rows = {name: self.read(name, [commit]) for name in commit.files}
                 except (FileNotFoundError, WarehouseError):
                     continue
-                return self._publish(stage, key, fingerprint, rows, commit.files, commit.weights)
+                return self._publish(
+                    stage,
+                    key,
+                    fingerprint,
+                    rows,
+                    commit.files,
+                    commit.weights,
+                    contents=commit.contents,
+                    inputs=inputs or commit.inputs,
+                    making=commit.making,
+                )
         return None
 
     def _publish(
@@ -176,6 +215,7 @@ class Warehouse:
         tables: Mapping[str, pa.Table],
         earlier: Mapping[str, DataFile],
         weights: Mapping[str, str] | None,
+        **provenance: Any,
     ) -> Commit:
         """Write the files, then the record. Rows that were in `earlier` files keep their names."""
 
@@ -185,7 +225,9 @@ class Warehouse:
 
         for _ in range(ATTEMPTS):
             files = dict(zip(tables, self.storage.each(write, tables), strict=True))
-            commit = self.log.append(stage, key, fingerprint, files=files, weights=weights)
+            commit = self.log.append(
+                stage, key, fingerprint, files=files, weights=weights, **provenance
+            )
             if self._with_weights(self.intact([commit])):
                 return commit
         raise WarehouseError(
@@ -235,7 +277,8 @@ class Warehouse:
         commits = {
             commit.key: commit
             for _, commit in self.current_records(stage, keys)
-            if all(getattr(commit.key, name) == want for name, want in key_filter.items())
+            if commit.files
+            and all(getattr(commit.key, name) == want for name, want in key_filter.items())
         }
         return dict(sorted(commits.items()))
 
@@ -275,7 +318,7 @@ class Warehouse:
                     f"has: {', '.join(commit.files) or 'none'}."
                 )
         try:
-            parts = read_rows(self.storage, table, [commit.files[table] for commit in commits])
+            parts = read_rows(self.storage, table, commits)
         except FileNotFoundError:
             self._require_intact(commits)
             raise
@@ -290,25 +333,41 @@ class Warehouse:
         is False. A damaged file ends the query. With `read_only`, for SQL of others: it reads the
         warehouse's files and no others, writes none, and uses at most half of the machine's memory.
 
-        `commits` has the latest record of each key: stage, dataset, split, video_id, run_id,
-        fingerprint, status, error, rows, created_at (UTC).
+        `commits` has the latest record of each key, see COMMITS: what was made, from which inputs,
+        how, and at what cost. The tables of a stage with inputs have a column `stale`: whether what
+        the row was made from has been replaced since.
         """
-        files: dict[str, list[DataFile]] = {}
+        current = {stage: self._snapshot(stage) for stage in STAGES}
+        done = {(c.stage, c.key): c for each in current.values() for c in each if c.files}
+        stale = Staleness(done.get)
+        files: dict[str, list[Commit]] = {}
         latest: dict[tuple[str, Key], Commit] = {}
-        for stage in STAGES:
-            for commit in self._snapshot(stage):
-                latest[stage, commit.key] = commit
-                for table, file in commit.files.items():
-                    files.setdefault(table, []).append(file)
-        commits = [
-            asdict(_printable(commit.key))
-            | {name: getattr(commit, name) for name in COMMITS.names if name not in KEY_FIELDS}
-            | {"error": printable(commit.error)}
-            | {"created_at": datetime.fromisoformat(commit.created_at).replace(tzinfo=None)}
-            for _, commit in sorted(latest.items())
-        ]
-        table = pa.Table.from_pylist(commits, schema=COMMITS)
-        return open_views(self.storage, files, table, checked=checked, read_only=read_only)
+        for commit in (commit for of_stage in current.values() for commit in of_stage):
+            if commit.status == "done" and not commit.files:  # withdrawn
+                continue
+            latest[commit.stage, commit.key] = commit
+            for table in commit.files:
+                files.setdefault(table, []).append(commit)
+        rows = [commit_row(commit, stale(commit)) for _, commit in sorted(latest.items())]
+        table = pa.Table.from_pylist(rows, schema=COMMITS)
+        return open_views(self.storage, files, stale, table, checked=checked, read_only=read_only)
+
+    def stale(self, commits: Collection[Commit]) -> list[Commit]:
+        """Those of the commits that were made from something that has been replaced since."""
+        known: dict[tuple[str, Key], Commit | None] = {}
+        waiting = list(commits)
+        while waiting:  # the inputs of these, then theirs
+            wanted: dict[str, set[Key]] = {}
+            for given in (given for commit in waiting for given in commit.inputs):
+                if (given.stage, given.key) not in known:
+                    wanted.setdefault(given.stage, set()).add(given.key)
+            waiting = []
+            for stage, keys in wanted.items():
+                found = self.current(stage, keys)
+                known |= {(stage, key): found.get(key) for key in keys}
+                waiting += found.values()
+        stale = Staleness(known.get)
+        return [commit for commit in commits if stale(commit)]
 
     def current_records(
         self, stage: str, keys: Collection[Key] | None = None
@@ -396,4 +455,4 @@ class Warehouse:
 
 
 def _printable(key: Key) -> Key:
-    return Key(**{name: printable(value) for name, value in asdict(key).items()})
+    return Key(**printable_key(key))

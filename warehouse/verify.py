@@ -200,7 +200,7 @@ def _in_file(path: str, content: bytes) -> list[tuple[Record, Commit]]:
             raise WarehouseError(f"it was packed with a record that is damaged: {error}") from error
         raise
     for record, commit in commits:
-        if record.done and (lacking := set(STAGES[commit.stage]) - set(commit.files)):
+        if commit.files and (lacking := set(STAGES[commit.stage]) - set(commit.files)):
             raise NewerError(f"{record.name} has no file of {', '.join(sorted(lacking))}")
     return commits
 

@@ -26,6 +26,13 @@ DatasetName = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="Split of the data set, e.g. train or valid_u.")]
 RecipeName = Annotated[str, typer.Option(help="release, paper, or demo for the embedded models.")]
+Changes = Annotated[
+    list[str], typer.Option("--set", help="Change of the recipe, such as extraction.batch=8.")
+]
+Tracks = Annotated[
+    str | None,
+    typer.Option("--tracks", help="Track set; default: the split's, see sola tracks."),
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes; default: one per GPU, or per CPU core.")
 ]

@@ -14,6 +14,10 @@ def compare(
     run_b: Annotated[str, typer.Argument(help="Run id of the other run.")],
     dataset: DatasetName = "mevis",
     split: Split = "valid_u",
+    tracks_a: Annotated[
+        str | None, typer.Option(help="Track set of A; default: as it was trained on.")
+    ] = None,
+    tracks_b: Annotated[str | None, typer.Option(help="Likewise of B.")] = None,
     warehouse: WarehousePath = HERE,
     format: Annotated[str, typer.Option(help="table, or json (fractions, not percent).")] = "table",
 ) -> None:
@@ -30,7 +34,9 @@ def compare(
     with explained():
         if format not in ("table", "json"):
             raise ValueError(f"there is no format {format!r}; valid are: table, json")
-        comparison = compare_runs(Warehouse(warehouse), run_a, run_b, dataset, split)
+        comparison = compare_runs(
+            Warehouse(warehouse), run_a, run_b, dataset, split, tracks_a, tracks_b
+        )
         if format == "json":
             typer.echo(json.dumps(asdict(comparison), indent=2))
         else:

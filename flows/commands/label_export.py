@@ -28,6 +28,10 @@ def label_export(
         str, typer.Option("--as", help="Name of the split to write; not valid or test.")
     ] = "auto",
     run: Annotated[str | None, typer.Option(help="Run id; default: the newest run.")] = None,
+    tracks: Annotated[
+        str | None,
+        typer.Option(help="Track set; default: made as those that the run was trained on."),
+    ] = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
@@ -44,7 +48,16 @@ def label_export(
 
     with explained():
         made = export_labels(
-            str(warehouse), run, dataset, split, above, out, as_split, workers, video_progress
+            str(warehouse),
+            run,
+            dataset,
+            split,
+            above,
+            out,
+            as_split,
+            workers,
+            video_progress,
+            tracks,
         )
     for message in made.skipped:
         console.print(f"skipped: {message}", markup=False, highlight=False)

@@ -7,10 +7,12 @@ import typer
 
 from flows.commands.common import (
     HERE,
+    Changes,
     DatasetName,
     Limit,
     RecipeName,
     Split,
+    Tracks,
     WarehousePath,
     Workers,
     finish,
@@ -65,10 +67,23 @@ def precompute(
     shard: Annotated[
         str | None, typer.Option(help="Only a part, e.g. 2/8, the second of eight machines' parts.")
     ] = None,
+    changes: Changes = [],  # noqa: B006 - typer copies it
+    corruption: Annotated[
+        str | None, typer.Option(help="Of the frames, such as gaussian_noise-3.")
+    ] = None,
+    default: Annotated[
+        bool, typer.Option(help="Whether other commands take these tracks from now on.")
+    ] = True,
+    rehash: Annotated[
+        bool,
+        typer.Option(
+            "--rehash", help="Find frames that others of the same size and time replaced."
+        ),
+    ] = False,
 ) -> None:
-    """Videos to prompt masks, mask tracks and object tokens.
+    """Videos to prompt masks, mask tracks and object tokens: a track set, see sola tracks.
 
-    A second run does what is new.
+    A second run does what is new. Other weights or settings make a second set beside the first.
 
     Example: `sola precompute --root mevis --split train --sam2 sam2.1_hiera_large.pt`
     """
@@ -88,6 +103,10 @@ def precompute(
             limit,
             workers,
             shard,
+            changes,
+            corruption,
+            default,
+            rehash,
         )
     finish(summary.failed)
 
@@ -104,6 +123,7 @@ def baseline(
         str | None,
         typer.Option(help="Checkpoint path, hub id or 'demo'; default: the recipe's."),
     ] = None,
+    changes: Changes = [],  # noqa: B006
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
@@ -119,8 +139,8 @@ def baseline(
     from tasks.stages.baseline import baseline_run
 
     with running():
-        run_id = baseline_run(baseline_settings(recipe, detector, sam2))
-        summary = flow(str(warehouse), dataset, split, recipe, detector, sam2, workers)
+        run_id = baseline_run(baseline_settings(recipe, detector, sam2, changes))
+        summary = flow(str(warehouse), dataset, split, recipe, detector, sam2, workers, changes)
         print_baseline(warehouse, run_id, dataset, split)
     finish(summary.failed)
 
@@ -129,6 +149,10 @@ def label(
     dataset: DatasetName = "mevis",
     split: Split = "train",
     recipe: RecipeName = "release",
+    changes: Annotated[
+        list[str], typer.Option("--set", help="Change of the recipe, e.g. label_threshold=0.6.")
+    ] = [],  # noqa: B006
+    tracks: Tracks = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
@@ -139,7 +163,7 @@ def label(
     from flows.label import label as flow
 
     with running():
-        summary = flow(str(warehouse), dataset, split, recipe, workers)
+        summary = flow(str(warehouse), dataset, split, recipe, workers, changes, tracks)
     finish(summary.failed)
 
 
@@ -147,6 +171,10 @@ def evaluate(
     dataset: DatasetName = "mevis",
     split: Split = "valid_u",
     run: Annotated[str | None, typer.Option(help="Run id; default: the newest run.")] = None,
+    tracks: Annotated[
+        str | None,
+        typer.Option(help="Track set; default: one made as those that the run was trained on."),
+    ] = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
@@ -158,11 +186,11 @@ def evaluate(
     """
     from flows.evaluate import evaluate as flow
     from flows.printing import print_evaluation
-    from tasks.stages.evaluate import find_run
+    from tasks.runs import find_run
     from warehouse import Warehouse
 
     with running():
-        run_id = find_run(Warehouse(warehouse), run)["run_id"]
-        summary = flow(str(warehouse), dataset, split, run_id, workers)
-        print_evaluation(warehouse, run_id, dataset, split)
+        run_id = find_run(Warehouse(warehouse), run).run_id
+        summary = flow(str(warehouse), dataset, split, run_id, workers, tracks)
+        print_evaluation(warehouse, run_id, dataset, split, tracks)
     finish(summary.failed)

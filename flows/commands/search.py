@@ -35,6 +35,10 @@ def search(
         typer.Option(min=1, help="Videos, the most promising first, whose scores are exact."),
     ] = 50,
     run: Annotated[str | None, typer.Option(help="Run id; default: the newest run.")] = None,
+    tracks: Annotated[
+        str | None,
+        typer.Option(help="Track set; default: made as those that the run was trained on."),
+    ] = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
@@ -46,15 +50,11 @@ def search(
     """
     from flows.runtime import prefect_api
     from flows.search import index_tracks
+    from tasks.runs import find_run
     from tasks.search.page import write_page
-    from tasks.search.track_search import (
-        check_text,
-        reference_texts,
-        unmade_vectors,
-        wanted_vectors,
-    )
+    from tasks.search.track_search import check_text
     from tasks.search.track_search import search as search_tracks
-    from tasks.stages.evaluate import find_run
+    from tasks.search.vectors import searched, unmade_vectors, vector_plan
     from warehouse import Warehouse
     from warehouse.outputs import check_output, files_of
 
@@ -67,19 +67,18 @@ def search(
         trained = find_run(store, run)
         if text is not None:
             check_text(store, trained, text)
-        texts = reference_texts(store, trained)
-        wanted = wanted_vectors(store, trained, texts, dataset, split)
-        missing, failed = unmade_vectors(store, wanted)
+        plan = vector_plan(store, searched(store, trained), dataset, split, tracks)
+        missing, failed = unmade_vectors(plan)
         if missing or (failed and text is None):
-            console.print(f"{len(missing)} of {len(wanted)} videos have no search vectors yet")
+            console.print(f"{len(missing)} of {len(plan.wanted)} videos have no search vectors yet")
             with prefect_api():
-                index_tracks(store.url, trained["run_id"], dataset, split, workers)
-            _, failed = unmade_vectors(store, wanted)
+                index_tracks(store.url, trained.run_id, dataset, split, workers, tracks)
+            _, failed = unmade_vectors(plan)
         if failed:
             console.print(f"{len(failed)} videos are left out, see `sola status`")
         if text is None:
             return
-        found = search_tracks(store, trained, texts, wanted, text, top, exact)
+        found = search_tracks(plan, text, top, exact)
         if html:
             write_page(store, found, html)
     _print(found, format)

@@ -89,6 +89,10 @@ def submit(
     dataset: DatasetName = "mevis",
     split: Split = "valid",
     run: RunId = None,
+    tracks: Annotated[
+        str | None,
+        typer.Option(help="Track set; default: made as those that the run was trained on."),
+    ] = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
@@ -100,7 +104,9 @@ def submit(
     from tasks.results.submission import write_submission
 
     with explained():
-        count = write_submission(str(warehouse), run, dataset, split, out, workers, video_progress)
+        count = write_submission(
+            str(warehouse), run, dataset, split, out, workers, video_progress, tracks
+        )
     typer.echo(f"{out}: {count} masks")
 
 
@@ -115,6 +121,10 @@ def export(
     dataset: DatasetName = "mevis",
     split: Split = "valid_u",
     run: RunId = None,
+    tracks: Annotated[
+        str | None,
+        typer.Option(help="Track set; default: made as those that the run was trained on."),
+    ] = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
@@ -127,6 +137,6 @@ def export(
 
     with explained():
         count = write(
-            str(warehouse), run, dataset, split, what, format, out, workers, video_progress
+            str(warehouse), run, dataset, split, what, format, out, workers, video_progress, tracks
         )
     typer.echo(f"{out}: {count} {'instances' if format == 'coco' else 'images'}")

@@ -35,6 +35,13 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard event files, of one seed.")
     ] = None,
+    tracks: Annotated[
+        list[str],
+        typer.Option(help="Track set of the splits that have it; default: of each its default."),
+    ] = [],  # noqa: B006
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Train on track sets made in different ways.")
+    ] = False,
     warehouse: WarehousePath = HERE,
     limit: Limit = None,
     workers: Workers = None,
@@ -51,10 +58,10 @@ def train(
     with running():
         if seeds == 1:
             folder = str(tensorboard) if tensorboard else None
-            typer.echo(flow(*data, seed, parent, everything, folder, limit))
+            typer.echo(flow(*data, seed, parent, everything, folder, limit, tracks, mixed))
             return
         chosen = [(seed or 0) + number for number in range(seeds)]
-        run_ids = train_seeds(*data, chosen, parent, everything, limit, workers)
+        run_ids = train_seeds(*data, chosen, parent, everything, limit, workers, tracks, mixed)
         measured = [run_metrics(str(warehouse), run).get("validation_jf") for run in run_ids]
     for run_id in run_ids:
         typer.echo(run_id)

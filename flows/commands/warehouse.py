@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import HERE, RecipeName, WarehousePath, explained, finish
+from flows.commands.common import (
+    HERE,
+    DatasetName,
+    Split,
+    WarehousePath,
+    explained,
+    finish,
+)
 
 
 def query(
@@ -38,10 +45,8 @@ def status(
     why: Annotated[
         str | None, typer.Option(help="Video id: what of it is stale, and what has changed.")
     ] = None,
-    recipe: RecipeName = "release",
-    run: Annotated[str | None, typer.Option(help="Run id, with --why; default: newest.")] = None,
 ) -> None:
-    """What is done and what failed, by stage and split, and what mends it.
+    """What is done, stale and failed, by stage, split and track set, and what mends it.
 
     Example: `sola status --warehouse demo-warehouse`
     """
@@ -49,6 +54,54 @@ def status(
 
     with explained():
         if why:
-            print_why(warehouse, why, recipe, run)
+            print_why(warehouse, why)
         else:
             finish(print_status(warehouse))
+
+
+def tracks(
+    dataset: Annotated[str | None, typer.Option(help="Only of this data set.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only of this split.")] = None,
+    default: Annotated[
+        str | None, typer.Option(help="Let commands take this set of the split from now on.")
+    ] = None,
+    warehouse: WarehousePath = HERE,
+) -> None:
+    """Track sets: how the tracks of each split were made, what they cost, what uses them.
+
+    Example: `sola tracks --warehouse demo-warehouse`
+    """
+    from flows.printing import print_tracks
+    from tasks.track_sets import make_default
+    from warehouse import Warehouse
+
+    with explained():
+        if default:
+            if not (dataset and split):
+                raise ValueError("--default is for one split: give --dataset and --split too")
+            make_default(Warehouse(warehouse), dataset, split, default)
+        print_tracks(warehouse, dataset, split)
+
+
+def remove(
+    videos: Annotated[list[str] | None, typer.Argument(help="Ids of videos.")] = None,
+    dataset: DatasetName = "mevis",
+    split: Split = "train",
+    tracks: Annotated[
+        str | None, typer.Option(help="Track set to remove, of these videos or of all.")
+    ] = None,
+    warehouse: WarehousePath = HERE,
+) -> None:
+    """Take videos, or a track set, out of the warehouse, with everything made from them.
+
+    Their rows are in no query from then on. `sola gc` then deletes them from the disk. Weights of
+    runs that were trained on them stay.
+
+    Example: `sola remove 0a1b2c --dataset mevis --split train`
+    """
+    from tasks.removal import remove as take_out
+    from warehouse import Warehouse
+
+    with explained():
+        count = take_out(Warehouse(warehouse), dataset, split, videos or [], tracks)
+    typer.echo(f"removed {count} commits; `sola gc` deletes their rows from the disk")

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from flows.experiments.setup import Setup, Training, compare_variants, measured_scores
 from sola_model.masks.geometry import CHANNELS
-from tasks.experiments.measured import Measured, has_box_tracks, share_weights
+from tasks.experiments.measured import Measured, share_weights
+from tasks.track_sets import tracks_for
 from warehouse import WarehouseError
 
 FULL = (48.6, 45.2, 52.1)
@@ -41,15 +42,13 @@ def tableA2a(setup: Setup) -> list[Measured]:
     """Background tokens in training and in inference (paper Table A.2a).
 
     Inference without them needs box tracks in the validation split: `detector` and `root`, or a
-    split that was precomputed with boxes. On "demo", which others have without boxes, they are in
-    a split of their own.
+    split that was precomputed with boxes.
     """
     setup.prepare()
-    split = setup.validation
-    if setup.any_detector != setup.detector:
-        split = f"{setup.validation}@boxes=true"
-        replace(setup, detector=setup.any_detector).prepare(split)
-    if not has_box_tracks(setup.store, setup.dataset, split):
+    tracks = tracks_for(setup.store, setup.dataset, setup.validation)
+    if setup.any_detector and not tracks.boxes:
+        tracks = setup.other_tracks(detector=setup.any_detector)
+    if not tracks.boxes:
         raise WarehouseError(
             f"{setup.dataset}/{setup.validation} has no tracks of boxes, which are all that is "
             "left without background. Give --detector and --root, or run `sola precompute` with "
@@ -69,7 +68,7 @@ def tableA2a(setup: Setup) -> list[Measured]:
             if not inference:
                 run_id = share_weights(setup.store, run_id, ["background_in_inference=false"])
             paper = FULL if variant == "background in both" else None
-            rows += measured_scores(setup, variant, seed, run_id, paper, split=split)
+            rows += measured_scores(setup, variant, seed, run_id, paper, tracks=tracks)
     return rows
 
 

@@ -1,13 +1,11 @@
 """Beyond the paper: learning curve, error budget, token precision, cost of extraction."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from flows.experiments.setup import Setup, Training, measured_scores
-from flows.fanout import over_videos
 from tasks.experiments.measured import Measured, mean_tracks, oracle_jf, token_count
 from tasks.experiments.substitutions import (
     extraction_seconds,
@@ -16,9 +14,8 @@ from tasks.experiments.substitutions import (
     rounded,
 )
 from tasks.pictures.figures import draw_scores
-from tasks.stages.ingest import ingest_split
-from tasks.stages.precompute import extract_videos, wanted_tracks
-from warehouse import WarehouseError
+from tasks.runs import find_run
+from tasks.track_sets import tracks_for
 
 TIMED_VIDEOS = 3
 
@@ -26,7 +23,9 @@ TIMED_VIDEOS = 3
 def learning_curve(setup: Setup) -> list[Measured]:
     """J&F against the number of training videos: an eighth, a quarter, half, all of them."""
     setup.prepare()
-    whole = len(setup.store.current("label", dataset=setup.dataset, split=setup.split))
+    tracks = tracks_for(setup.store, setup.dataset, setup.split).name
+    where = {"dataset": setup.dataset, "split": setup.split, "track_set": tracks}
+    whole = len(setup.store.current("label", **where))
     whole = min(whole, setup.limit or whole)
     sizes = sorted({max(1, whole // part) for part in (8, 4, 2, 1)})
     seeds = range(setup.seeds)
@@ -52,17 +51,13 @@ def error_budget(setup: Setup) -> list[Measured]:
     Needs `root`.
     """
     setup.prepare()
-    if not setup.root:
-        raise WarehouseError(
-            "it propagates ground-truth masks of the validation split: give --root"
-        )
-    perfect = f"{setup.validation}@ground_truth=true"
-    replace(setup, split=perfect, ground_truth=True).prepare(perfect)
-    prompted = oracle_of_ground_truth_prompts(setup.store, setup.dataset, perfect)
+    perfect = setup.other_tracks(ground_truth=True)
+    prompted = oracle_of_ground_truth_prompts(setup.store, setup.dataset, setup.validation, perfect)
     rows = []
     for seed, run_id in enumerate(setup.full_method()):
         jf = setup.scored(run_id)["jf"]
-        oracle = oracle_jf(setup.store, run_id, setup.dataset, setup.validation)
+        tracks = setup.tracks_of(run_id).name
+        oracle = oracle_jf(setup.store, run_id, setup.dataset, setup.validation, tracks)
         shares = {
             "J&F": jf,
             "lost in selection": oracle - jf,
@@ -87,7 +82,8 @@ def token_precision(setup: Setup) -> list[Measured]:
     """J&F and size with object tokens in 16 (as stored), 8 and 4 bits; trained on 16 bits."""
     setup.prepare()
     on = f"{setup.dataset}/{setup.validation}"
-    numbers = token_count(setup.store, setup.dataset, setup.validation)
+    tracks = tracks_for(setup.store, setup.dataset, setup.validation)
+    numbers = token_count(setup.store, setup.dataset, setup.validation, tracks.name)
     as_stored: Callable[[np.ndarray], np.ndarray] = np.asarray
     rows = []
     for variant, bits, change in (
@@ -100,7 +96,9 @@ def token_precision(setup: Setup) -> list[Measured]:
             Measured(variant=variant, metric="tokens", unit="MB", value=size, measured_on=on)
         )
         for seed, run_id in enumerate(setup.full_method()):
-            jf = jf_with_tokens(setup.store, run_id, setup.dataset, setup.validation, change)
+            run = find_run(setup.store, run_id)
+            where = (setup.dataset, setup.validation, tracks)
+            jf = jf_with_tokens(setup.store, run, *where, change)
             rows.append(
                 Measured(
                     variant=variant,
@@ -121,30 +119,21 @@ def extraction_cost(setup: Setup) -> list[Measured]:
     Needs `root`.
     """
     setup.prepare()
-    if not setup.root:
-        raise WarehouseError("it extracts the validation split in other ways: give --root")
-    recipe = setup.settings
-    grid = recipe.extraction.grid
+    grid = setup.settings.extraction.grid
     rows, points = [], []
     for side in (grid.points_per_side, grid.points_per_side // 2):
         for stride in (grid.stride, 2 * grid.stride):
             name = f"points_per_side={side},stride={stride}"
-            split = f"{setup.validation}@{name}"
-            chosen = replace(grid, points_per_side=side, stride=stride)
-            other = replace(recipe, extraction=replace(recipe.extraction, grid=chosen))
-            ingested = ingest_split(setup.warehouse, setup.dataset, setup.root, split, setup.limit)
-            videos = [outcome.video_id for outcome in ingested if outcome.status == "done"]
-            wanted = wanted_tracks(setup.store, setup.dataset, split, videos, other)
-            over_videos("precompute", setup.store, wanted, extract_videos, other, setup.workers)
-            seconds = extraction_seconds(
-                setup.store, setup.dataset, split, recipe.sam2, other.extraction, TIMED_VIDEOS
-            )
-            tracks = mean_tracks(setup.store, setup.dataset, split)
-            on = f"{setup.dataset}/{split}"
+            chosen = [f"extraction.grid.{change}" for change in name.split(",")]
+            other = setup.other_tracks(*chosen)
+            where = (setup.store, setup.dataset, setup.validation)
+            seconds = extraction_seconds(*where, other, TIMED_VIDEOS)
+            tracks = mean_tracks(*where, other.name)
+            on = f"{setup.dataset}/{setup.validation}"
             found = [
                 row
                 for seed, run_id in enumerate(setup.full_method())
-                for row in measured_scores(setup, name, seed, run_id, split=split)
+                for row in measured_scores(setup, name, seed, run_id, tracks=other)
             ]
             rows += [
                 Measured(variant=name, metric="extraction", unit="s/frame", value=seconds,

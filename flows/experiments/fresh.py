@@ -6,7 +6,8 @@ from flows.experiments.setup import Setup, measured_scores
 from flows.search import index_tracks
 from tasks.experiments.measured import Measured, calibrated_error, group_means, oracle_jf
 from tasks.experiments.search_precision import Phrase, search_precision
-from tasks.stages.evaluate import find_run
+from tasks.runs import find_run
+from tasks.search.vectors import searched, vector_plan
 from warehouse import WarehouseError
 from warehouse.demo_data import clip_of, write_dataset
 from warehouse.demo_data.scene import FRAMES
@@ -40,10 +41,10 @@ def fresh(setup: Setup) -> list[Measured]:
     rows = []
     for seed, run_id in enumerate(setup.full_method()):
         rows += measured_scores(fresh, "all expressions", seed, run_id)
-        whole = {"oracle": oracle_jf(setup.store, run_id, DATASET, SPLIT)}
-        groups = whole | group_means(setup.store, run_id, DATASET, SPLIT, GROUPS)
+        on = (setup.store, run_id, DATASET, SPLIT, fresh.tracks_of(run_id).name)
+        groups = {"oracle": oracle_jf(*on)} | group_means(*on, GROUPS)
         rows += [_row(name, "jf", value, seed, run_id) for name, value in groups.items()]
-        error = calibrated_error(setup.store, run_id, DATASET, SPLIT)
+        error = calibrated_error(*on)
         rows.append(_row("probabilities", "calibration error", error, seed, run_id))
     return rows
 
@@ -55,8 +56,9 @@ def search(setup: Setup) -> list[Measured]:
     rows = []
     for seed, run_id in enumerate(setup.full_method()):
         index_tracks(setup.warehouse, run_id, DATASET, SPLIT, setup.workers)
-        run = find_run(setup.store, run_id)
-        found = search_precision(setup.store, run, DATASET, SPLIT, scenes, PHRASES)
+        about = searched(setup.store, find_run(setup.store, run_id))
+        plan = vector_plan(setup.store, about, DATASET, SPLIT)
+        found = search_precision(plan, scenes, PHRASES)
         by_phrase = {f"{each.phrase.text} ({each.results})": each.right / each.results
                      for each in found}  # fmt: skip
         by_phrase["all phrases"] = sum(by_phrase.values()) / len(by_phrase)

@@ -13,15 +13,17 @@ def tableA1(setup: Setup) -> list[Measured]:
     Trained on clean videos; tracks and boxes of the corrupted ones are made anew. Needs `root`.
     """
     setup.prepare()
-    splits = {"clean": setup.validation} | {
-        f"{corruption} {severity}": f"{setup.validation}@{corruption}-{severity}"
+    variants = {"clean": None} | {
+        f"{corruption} {severity}": f"{corruption}-{severity}"
         for corruption in CORRUPTIONS
         for severity in SEVERITIES
     }
     run_ids, rows = setup.full_method(), []
-    for variant, split in splits.items():
-        setup.prepare(split)
+    for variant, corruption in variants.items():
+        tracks = None
+        if corruption:
+            tracks = setup.other_tracks(corruption=corruption, detector=setup.detector)
         paper = SEVERITY_5.get(variant.removesuffix(" 5")) if variant.endswith(" 5") else None
         for seed, run_id in enumerate(run_ids):
-            rows += measured_scores(setup, variant, seed, run_id, paper, split=split)
+            rows += measured_scores(setup, variant, seed, run_id, paper, tracks=tracks)
     return rows

@@ -6,17 +6,22 @@ one that was interrupted continues.
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from flows.label import label
 from flows.precompute import precompute
-from flows.train import train_together
-from sola_model.recipes import Recipe, override, recipe_by_name
+from flows.runtime import precision
+from flows.train import train_together, with_seed
+from sola_model.recipes import Recipe, chosen_recipe, of_command, override, recipe_by_name
 from tasks.experiments.measured import Measured, mean_scores
 from tasks.experiments.tables import picture_folder
-from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.runs import find_run
+from tasks.stage import make_each
+from tasks.stages.evaluate import EVALUATE, score_plan
+from tasks.track_sets import TrackSet, track_set_of
+from tasks.training.train import Training as Asked
 from warehouse import Warehouse, WarehouseError
 
 
@@ -104,9 +109,45 @@ class Setup:
                     ground_truth=trained_on and self.ground_truth,
                     limit=self.limit,
                     workers=self.workers,
+                    changes=of_command(self.changes, "precompute"),
                 )
             self.require(self.dataset, split)
-            label(self.warehouse, self.dataset, split, self.recipe, self.workers)
+            labels = of_command(self.changes, "label")
+            label(self.warehouse, self.dataset, split, self.recipe, self.workers, labels)
+
+    def other_tracks(
+        self,
+        *changes: str,
+        corruption: str | None = None,
+        detector: str | None = None,
+        ground_truth: bool = False,
+    ) -> TrackSet:
+        """Tracks of the validation split made in another way, beside its default ones.
+
+        `changes`: of the recipe. Needs `root`.
+        """
+        if not self.root:
+            raise WarehouseError("it makes tracks of the validation split anew: give --root")
+        changes = (*of_command(self.changes, "precompute"), *changes)
+        precompute(
+            self.warehouse,
+            self.dataset,
+            self.root,
+            self.validation,
+            self.recipe,
+            self.sam2,
+            detector,
+            ground_truth=ground_truth,
+            limit=self.limit,
+            workers=self.workers,
+            changes=changes,
+            corruption=corruption,
+            default=False,
+        )
+        recipe = chosen_recipe(
+            self.recipe, changes, sam2=self.sam2, detector=detector, ground_truth=ground_truth
+        )
+        return track_set_of(recipe, precision=precision(), corruption=corruption)
 
     def require(self, dataset: str, split: str) -> None:
         """Raise WarehouseError when a split has no tracks in the warehouse."""
@@ -122,15 +163,14 @@ class Setup:
         runs = []
         for training in trainings:
             together = [(self.dataset, self.split, self.validation), *training.others]
-            recipe = override(self.settings, training.changes)
-            recipe = replace(recipe, training=replace(recipe.training, seed=training.seed))
+            recipe = with_seed(override(self.settings, training.changes), training.seed)
             runs.append(
-                {
-                    "training": [(dataset, split) for dataset, split, _ in together],
-                    "validation": [(dataset, split) for dataset, _, split in together],
-                    "recipe": recipe,
-                    "limit": training.limit or self.limit,
-                }
+                Asked(
+                    training=[(dataset, split) for dataset, split, _ in together],
+                    validation=[(dataset, split) for dataset, _, split in together],
+                    recipe=recipe,
+                    limit=training.limit or self.limit,
+                )
             )
         return train_together(self.warehouse, runs, self.workers)
 
@@ -138,20 +178,32 @@ class Setup:
         """The run ids of the recipe as it is, a run for each seed."""
         return self.trained([Training(seed=seed) for seed in range(self.seeds)])
 
-    def scored(
+    def tracks_of(
         self, run_id: str, dataset: str | None = None, split: str | None = None
+    ) -> TrackSet:
+        """The tracks that a run selects from (default: of the validation split)."""
+        dataset, split = dataset or self.dataset, split or self.validation
+        return find_run(self.store, run_id).tracks_of(self.store, dataset, split)
+
+    def scored(
+        self,
+        run_id: str,
+        dataset: str | None = None,
+        split: str | None = None,
+        tracks: TrackSet | None = None,
     ) -> dict[str, float]:
         """Evaluate a run (default: on the validation split); the means of J&F, J and F."""
         dataset, split = dataset or self.dataset, split or self.validation
         store = self.store
         run = find_run(store, run_id)
-        wanted = wanted_scores(store, run, dataset, split)
-        missing = {key: wanted[key] for key in store.missing("evaluate", wanted)}
-        for outcome in evaluate_videos(self.warehouse, missing, run) if missing else ():
+        chosen = (tracks or run.tracks_of(store, dataset, split)).name
+        plan = score_plan(store, run, dataset, split, chosen)
+        missing = {key: plan.wanted[key] for key in plan.missing()}
+        for outcome in make_each(EVALUATE, store, missing, run):
             if outcome.status == "failed":
                 message = f"evaluate: {outcome.video_id} failed: {outcome.message}"
                 print(message, file=sys.stderr)
-        return mean_scores(store, run_id, dataset, split)
+        return mean_scores(store, run_id, dataset, split, chosen)
 
 
 def measured_scores(
@@ -162,6 +214,7 @@ def measured_scores(
     paper: Paper | None = None,
     dataset: str | None = None,
     split: str | None = None,
+    tracks: TrackSet | None = None,
 ) -> list[Measured]:
     """J&F, J and F of a run as rows of an experiment."""
     printed = dict(zip(("jf", "j", "f"), paper or (), strict=False))
@@ -175,7 +228,7 @@ def measured_scores(
             paper=printed[metric] / 100 if paper else None,
             measured_on=f"{dataset or setup.dataset}/{split or setup.validation}",
         )
-        for metric, value in setup.scored(run_id, dataset, split).items()
+        for metric, value in setup.scored(run_id, dataset, split, tracks).items()
     ]
 
 

@@ -7,6 +7,7 @@ from tasks.experiments.tables import picture_folder
 from tasks.experiments.token_similarity import token_similarity
 from tasks.pictures.figures import draw_prediction
 from tasks.pictures.masks_on_frames import shown_frames
+from tasks.track_sets import tracks_for
 
 EXAMPLES = 6
 
@@ -15,13 +16,18 @@ def figure4(setup: Setup) -> list[Measured]:
     """Token similarity against mask mIoU, with its rank correlation (paper Figure 4)."""
     setup.prepare(setup.validation)
     picture = setup.picture("figure4", ".png")
-    return token_similarity(setup.store, setup.dataset, setup.validation, picture)
+    tracks = tracks_for(setup.store, setup.dataset, setup.validation).name
+    return token_similarity(setup.store, setup.dataset, setup.validation, tracks, picture)
 
 
 def probe(setup: Setup) -> list[Measured]:
     """Linear read-out of class, place and motion, beside permuted targets (paper section 4.5)."""
     setup.prepare()
-    return probe_tokens(setup.store, setup.dataset, setup.split, setup.validation, setup.seeds)
+    splits = {
+        split: tracks_for(setup.store, setup.dataset, split).name
+        for split in (setup.split, setup.validation)
+    }
+    return probe_tokens(setup.store, setup.dataset, splits, setup.seeds)
 
 
 def figure5(setup: Setup) -> list[Measured]:
@@ -32,14 +38,16 @@ def figure5(setup: Setup) -> list[Measured]:
     setup.prepare()
     (run_id,) = setup.trained([Training(seed=0)])
     setup.scored(run_id)
-    ranked = scored_predictions(setup.store, run_id, setup.dataset, setup.validation)
+    tracks = setup.tracks_of(run_id)
+    ranked = scored_predictions(setup.store, run_id, setup.dataset, setup.validation, tracks)
     for old in picture_folder(setup.store).glob(setup.picture("figure5", "-*.jpg").name):
         old.unlink()
     rows = []
     for place in shown_frames(len(ranked), EXAMPLES):
-        key, expression_id, text, jf, selected = ranked[place]
+        video, expression_id, text, jf, selected = ranked[place]
+        key = video.ingested.key
         picture = setup.picture("figure5", f"-{key.video_id}-{expression_id}.jpg")
-        draw_prediction(setup.store, picture, key, expression_id, selected)
+        draw_prediction(picture, video, expression_id, selected)
         rows.append(
             Measured(
                 variant=f"{key.video_id}/{expression_id}: {text}",

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from flows.experiments.setup import Setup, Training, compare_variants, measured_scores
-from flows.fanout import over_videos
+from flows.fanout import carry_out
 from tasks.experiments.measured import Measured, mean_scores
-from tasks.stages.baseline import baseline_run, detector_videos, wanted_baseline
-from tasks.stages.evaluate import find_run
+from tasks.runs import find_run
+from tasks.stages.baseline import baseline_plan, baseline_run
 from warehouse import WarehouseError
 from warehouse.demo_data import write_dataset
 
@@ -20,7 +20,7 @@ LONG, LONG_FRAMES = {"train": 100, "valid_u": 24}, 48  # of the embedded "demo-l
 def table1(setup: Setup) -> list[Measured]:
     """The full method: J&F and the number of trainable parameters (paper Table 1)."""
     rows = compare_variants(setup, {"SOLA": ([], FULL)})
-    parameters = find_run(setup.store, rows[0].run_id)["parameters"]
+    parameters = find_run(setup.store, rows[0].run_id).parameters
     size = Measured(
         variant="SOLA",
         metric="trainable parameters",
@@ -87,8 +87,8 @@ def table4(setup: Setup) -> list[Measured]:
         )
     rows = compare_variants(setup, {"with selection module": ([], FULL)})
     recipe = replace(setup.settings, detector=setup.any_detector)
-    wanted = wanted_baseline(setup.store, setup.dataset, setup.validation, recipe)
-    over_videos("baseline", setup.store, wanted, detector_videos, recipe, setup.workers)
+    plan = baseline_plan(setup.store, setup.dataset, setup.validation, recipe)
+    carry_out(plan, setup.workers)
     run_id, printed = (
         baseline_run(recipe),
         dict(zip(("jf", "j", "f"), (36.9, 30.0, 43.8), strict=True)),

@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sola_model.metrics.pairs import is_right
-from sola_model.recipes import override, recipe_from
-from tasks.stages.evaluate import find_run
+from sola_model.recipes import override
+from sola_model.settings import essential
+from tasks.results.predictions import EvaluatedVideo, predicted_videos
+from tasks.runs import find_run
+from tasks.tables import read_expressions
+from tasks.track_sets import TrackSet
 from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
 from warehouse.queries import load_query
 
@@ -45,14 +49,19 @@ def publish_experiment(
 
 
 def mean_scores(
-    store: Warehouse, run_id: str, dataset: str, split: str, stage: str = "evaluate"
+    store: Warehouse,
+    run_id: str,
+    dataset: str,
+    split: str,
+    tracks: str = "",
+    stage: str = "evaluate",
 ) -> dict[str, float]:
-    """Mean J&F, J and F over the expressions of a split, by name.
+    """Mean J&F, J and F over the expressions of a split, by name; on a track set by its name.
 
     Raises:
         WarehouseError: the run has no scores there.
     """
-    evaluated = store.current(stage, dataset=dataset, split=split, run_id=run_id)
+    evaluated = store.current(stage, dataset=dataset, split=split, run_id=run_id, track_set=tracks)
     scores = store.read("scores", evaluated.values())
     if not scores.num_rows:
         raise WarehouseError(
@@ -67,11 +76,12 @@ def share_weights(store: Warehouse, run_id: str, changes: Sequence[str]) -> str:
 
     For settings that training does not see, such as background_in_inference. Returns its id.
     """
-    run = find_run(store, run_id)
-    recipe = override(recipe_from(json.loads(run["config"])), changes)
-    identity = fingerprint(weights_of=run_id, recipe=asdict(recipe))
+    (commit,) = store.current("train", [Key(run_id=run_id)]).values()
+    (row,) = store.read("runs", [commit]).to_pylist()
+    recipe = override(find_run(store, run_id).recipe, changes)
+    identity = fingerprint(weights_of=run_id, recipe=essential(recipe))
     new_id = f"{recipe.name}-{identity[:8]}"
-    row = run | {"run_id": new_id, "recipe": recipe.name, "config": json.dumps(asdict(recipe))}
+    row |= {"run_id": new_id, "recipe": recipe.name, "config": json.dumps(asdict(recipe))}
     tables = {
         "runs": pa.Table.from_pylist([row], schema=TABLES["runs"]),
         "training_metrics": TABLES["training_metrics"].empty_table(),
@@ -81,7 +91,12 @@ def share_weights(store: Warehouse, run_id: str, changes: Sequence[str]) -> str:
 
 
 def pair_answers(
-    store: Warehouse, run_id: str, dataset: str, split: str, pairs: Mapping[tuple[str, str], str]
+    store: Warehouse,
+    run_id: str,
+    dataset: str,
+    split: str,
+    tracks: str,
+    pairs: Mapping[tuple[str, str], str],
 ) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
     """(pair, whether the answer is right) of a run's scores, and of the oracle over its tracks.
 
@@ -90,7 +105,9 @@ def pair_answers(
     Raises:
         WarehouseError: some of the expressions have no scores.
     """
-    evaluated = store.current("evaluate", dataset=dataset, split=split, run_id=run_id)
+    evaluated = store.current(
+        "evaluate", dataset=dataset, split=split, run_id=run_id, track_set=tracks
+    )
     expressions = store.read(
         "expressions", store.current("ingest", dataset=dataset, split=split).values()
     ).to_pylist()
@@ -112,67 +129,56 @@ def pair_answers(
     return of_run, of_oracle
 
 
-def has_box_tracks(store: Warehouse, dataset: str, split: str) -> bool:
-    """Whether boxes prompted in every video of a split that has tracks."""
-    boxed = store.current("box_tracks", dataset=dataset, split=split)
-    return store.current("precompute", dataset=dataset, split=split).keys() <= boxed.keys()
-
-
 def scored_predictions(
-    store: Warehouse, run_id: str, dataset: str, split: str
-) -> list[tuple[Key, str, str, float, list[int]]]:
+    store: Warehouse, run_id: str, dataset: str, split: str, track_set: TrackSet
+) -> list[tuple[EvaluatedVideo, str, str, float, list[int]]]:
     """(video, expression id, text, J&F, selected tracks) of a run's scores, the worst first."""
     found = []
-    ingested = store.current("ingest", dataset=dataset, split=split)
-    for key, commit in store.current(
-        "evaluate", dataset=dataset, split=split, run_id=run_id
-    ).items():
-        video = replace(key, run_id="")
-        texts = {
-            row["expression_id"]: row["text"]
-            for row in store.read("expressions", [ingested[video]]).to_pylist()
-        }
+    for video in predicted_videos(store, run_id, dataset, split, track_set).values():
+        texts = {e.expression_id: e.text for e in read_expressions(store, video.ingested)}
         selected: dict[str, list[int]] = {}
-        for row in store.read("predictions", [commit]).to_pylist():
+        for row in store.read("predictions", [video.evaluated]).to_pylist():
             if row["selected"]:
                 selected.setdefault(row["expression_id"], []).append(row["track_id"])
-        for row in store.read("scores", [commit]).to_pylist():
+        for row in store.read("scores", [video.evaluated]).to_pylist():
             name = row["expression_id"]
             found.append((video, name, texts[name], row["jf"], selected.get(name, [])))
-    return sorted(found, key=lambda each: (each[3], each[0], each[1]))
+    return sorted(found, key=lambda each: (each[3], each[0].evaluated.key, each[1]))
 
 
-def oracle_jf(store: Warehouse, run_id: str, dataset: str, split: str) -> float:
+def oracle_jf(store: Warehouse, run_id: str, dataset: str, split: str, tracks: str) -> float:
     """Mean J&F of the best union of the candidates that a run was given."""
-    evaluated = store.current("evaluate", dataset=dataset, split=split, run_id=run_id)
+    evaluated = store.current(
+        "evaluate", dataset=dataset, split=split, run_id=run_id, track_set=tracks
+    )
     return pc.mean(store.read("scores", evaluated.values())["oracle_jf"]).as_py()
 
 
 def group_means(
-    store: Warehouse, run_id: str, dataset: str, split: str, tags: Sequence[str]
+    store: Warehouse, run_id: str, dataset: str, split: str, tracks: str, tags: Sequence[str]
 ) -> dict[str, float]:
     """Mean J&F of a run over the expressions that carry each of the tags, where there are any."""
     sql = """
         SELECT tag, avg(jf) FROM scores
         JOIN expressions USING (dataset, split, video_id, expression_id), unnest(tags) AS t(tag)
-        WHERE run_id = ? AND dataset = ? AND split = ? GROUP BY tag
+        WHERE run_id = ? AND dataset = ? AND split = ? AND track_set = ? GROUP BY tag
     """
     with store.connect() as connection:
-        found = dict(connection.execute(sql, [run_id, dataset, split]).fetchall())
+        found = dict(connection.execute(sql, [run_id, dataset, split, tracks]).fetchall())
     return {tag: found[tag] for tag in tags if tag in found}
 
 
-def calibrated_error(store: Warehouse, run_id: str, dataset: str, split: str) -> float:
+def calibrated_error(store: Warehouse, run_id: str, dataset: str, split: str, tracks: str) -> float:
     """Expected calibration error of a run's probabilities on a split, ten buckets.
 
     Raises WarehouseError when the run has no probabilities or the split no pseudo-labels.
     """
     sql = f"""
         SELECT any_value(calibrated_error) FROM ({load_query("calibration")})
-        WHERE run_id = ? AND dataset = ? AND split = ?
+        WHERE run_id = ? AND dataset = ? AND split = ? AND track_set = ?
     """
     with store.connect() as connection:
-        ((error,),) = connection.execute(sql, [run_id, dataset, split]).fetchall()
+        ((error,),) = connection.execute(sql, [run_id, dataset, split, tracks]).fetchall()
     if error is None:
         raise WarehouseError(
             f"{run_id} has no probabilities on {dataset}/{split}: it needs labelled videos to fit "
@@ -181,17 +187,17 @@ def calibrated_error(store: Warehouse, run_id: str, dataset: str, split: str) ->
     return error
 
 
-def token_count(store: Warehouse, dataset: str, split: str) -> int:
-    """How many numbers the object tokens of a split are."""
+def token_count(store: Warehouse, dataset: str, split: str, tracks: str) -> int:
+    """How many numbers the object tokens of a split's track set are."""
     tracked = [
         commit
         for stage in ("precompute", "box_tracks")
-        for commit in store.current(stage, dataset=dataset, split=split).values()
+        for commit in store.current(stage, dataset=dataset, split=split, track_set=tracks).values()
     ]
     return pc.sum(pc.list_value_length(store.read("tokens", tracked)["token"])).as_py() or 0
 
 
-def mean_tracks(store: Warehouse, dataset: str, split: str) -> float:
+def mean_tracks(store: Warehouse, dataset: str, split: str, tracks: str) -> float:
     """Tracks per video."""
-    tracked = store.current("precompute", dataset=dataset, split=split)
+    tracked = store.current("precompute", dataset=dataset, split=split, track_set=tracks)
     return store.read("tracks", tracked.values()).num_rows / len(tracked)

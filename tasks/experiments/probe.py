@@ -3,7 +3,7 @@
 Axes: N tracks, T frames, K samples, D token channels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,16 +41,18 @@ class Motions(NamedTuple):
 
 
 def probe_tokens(
-    store: Warehouse, dataset: str, split: str, validation: str, seeds: int
+    store: Warehouse, dataset: str, splits: Mapping[str, str], seeds: int
 ) -> list[Measured]:
-    """Accuracies and R^2 on the validation split of heads fitted on the other.
+    """Accuracies and R^2 on the second of two splits of heads fitted on the first.
+
+    `splits`: their names, with the track set of each.
 
     Beside each the same with the targets of the samples fitted on permuted, for every seed.
 
     Raises:
         WarehouseError: a split has no track of a known class.
     """
-    splits = (split, validation)
+    split, validation = splits
     rows: list[Measured] = []
 
     def add(
@@ -83,13 +85,13 @@ def probe_tokens(
         )
 
     for name, words in PROPERTIES.get(dataset, {}).items():
-        parts = [classified_tokens(store, dataset, part, words) for part in splits]
+        parts = [classified_tokens(store, dataset, *part, words) for part in splits.items()]
         if not all(len(classes_K) for _, classes_K in parts):
             raise WarehouseError(f"{split} or {validation} has no track of a known {name}")
         tokens_KD, classes_K = (np.concatenate(each) for each in zip(*parts, strict=True))
         train_K = np.arange(len(classes_K)) < len(parts[0][1])
         add(name, "accuracy", "share", linear_accuracy, tokens_KD, classes_K, train_K)
-    found = (motion_tokens(store, dataset, part) for part in splits)
+    found = (motion_tokens(store, dataset, *part) for part in splits.items())
     motions = [of_split for of_split in found if of_split is not None]
     if len(motions) < len(splits):  # images
         return rows
@@ -108,19 +110,20 @@ def probe_tokens(
 
 
 def classified_tokens(
-    store: Warehouse, dataset: str, split: str, words: Sequence[str]
+    store: Warehouse, dataset: str, split: str, tracks: str, words: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens (K, D) of tracks of known class, up to FRAMES of each, and the classes (K,).
 
     A track is of a class when its pseudo-label is positive for an expression that begins with the
     class's name ("the red circle ..."), and for none that begins with another's.
     """
-    ingested, labelled = (
-        store.current(stage, dataset=dataset, split=split) for stage in ("ingest", "label")
-    )
+    ingested = store.current("ingest", dataset=dataset, split=split)
+    labelled = store.current("label", dataset=dataset, split=split, track_set=tracks)
     tokens, classes = [], []
     for key, commit in labelled.items():
-        texts = {e.expression_id: e.text for e in read_expressions(store, ingested[key])}
+        texts = {
+            e.expression_id: e.text for e in read_expressions(store, ingested[key.of(track_set="")])
+        }
         named: dict[int, set[int]] = {}
         for row in store.read("pseudo_labels", [commit]).to_pylist():
             found = _word(texts[row["expression_id"]], words)
@@ -136,13 +139,13 @@ def classified_tokens(
     return np.concatenate(tokens) if tokens else np.empty((0, 0)), np.array(classes, np.int64)
 
 
-def motion_tokens(store: Warehouse, dataset: str, split: str) -> Motions | None:
+def motion_tokens(store: Warehouse, dataset: str, split: str, tracks: str) -> Motions | None:
     """Tokens of all tracks, up to FRAMES of each, with where the mask is and how it moved.
 
     None when no track is seen for SPAN frames.
     """
     samples: list[tuple[np.ndarray, ...]] = []
-    for key in store.current("precompute", dataset=dataset, split=split):
+    for key in store.current("precompute", dataset=dataset, split=split, track_set=tracks):
         tokens_NTD, visible_NT, places_NT2 = _tracks(store, key)
         for tokens_TD, visible_T, places_T2 in zip(tokens_NTD, visible_NT, places_NT2, strict=True):
             both = np.flatnonzero(visible_T[SPAN:] & visible_T[:-SPAN]) + SPAN

@@ -6,12 +6,13 @@ spins in place); results of such objects count neither way. Axes: N mask tracks,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
 from sola_model.metrics.jf import track_overlaps
-from tasks.search.track_search import Hit, reference_texts, search, wanted_vectors
+from tasks.search.track_search import Hit, search
+from tasks.stage import Plan
 from tasks.tables import read_mask_tracks, read_objects
 from warehouse import Key, Warehouse
 from warehouse.demo_data import Scene, fits, holds
@@ -47,23 +48,17 @@ class Precision:
 
 
 def search_precision(
-    store: Warehouse,
-    run: dict,
-    dataset: str,
-    split: str,
-    scenes: Mapping[str, Scene],
-    phrases: Sequence[Phrase],
+    plan: Plan, scenes: Mapping[str, Scene], phrases: Sequence[Phrase]
 ) -> list[Precision]:
-    """The precision of each phrase that is true of an object of the split's videos.
+    """The precision of each phrase that is true of an object of the videos of a search's plan.
 
-    `scenes`: all clips of the split, in its order. The search vectors are made already. Raises
-    WarehouseError when there is no track at all.
+    `scenes`: all clips of the one split that is searched, in its order. The vectors are made
+    already. Raises WarehouseError when there is no track at all.
     """
-    texts = reference_texts(store, run)
-    wanted = wanted_vectors(store, run, texts, dataset, split)
+    wanted = plan.wanted
     counts = [len(scene.shapes) for scene in scenes.values()]
     first_object = dict(zip(scenes, accumulate(counts, initial=0), strict=False))
-    covered = _covered_objects(store, wanted, first_object)
+    covered = _covered_objects(plan.store, wanted, first_object)
     found = []
     for phrase in phrases:
         meant = {
@@ -81,7 +76,7 @@ def search_precision(
             found = covered[hit.video_id].get(hit.track_id, ())
             return any((hit.video_id, o) in shapes for o in found)
 
-        hits = search(store, run, texts, wanted, phrase.text, LOOKED_AT, len(wanted)).hits
+        hits = search(plan, phrase.text, LOOKED_AT, len(wanted)).hits
         hits = tuple(hit for hit in hits if not shows(hit, open_to_argument))[:FIRST]
         first = hits[: len(true)]
         sure = [hit for hit in hits if (hit.probability or 0.0) >= SURE]
@@ -101,11 +96,12 @@ def _covered_objects(
     store: Warehouse, wanted: Mapping[Key, str], first_object: Mapping[str, int]
 ) -> dict[str, dict[int, list[int]]]:
     """video -> track -> the shapes that it covers. Annotations count the shapes of all clips."""
-    keys = [replace(key, run_id="") for key in wanted]
-    ingested, precomputed = store.current("ingest", keys), store.current("precompute", keys)
+    keys = [key.of(run_id="") for key in wanted]
+    ingested = store.current("ingest", [key.of(track_set="") for key in keys])
+    precomputed = store.current("precompute", keys)
     covered: dict[str, dict[int, list[int]]] = {}
     for key in keys:
-        objects = read_objects(store, ingested[key])
+        objects = read_objects(store, ingested[key.of(track_set="")])
         tracks = read_mask_tracks(store, precomputed[key])
         covered[key.video_id] = {}
         if objects and tracks:

@@ -3,7 +3,6 @@
 Axes: E expressions, N tracks, T frames, D token channels.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 
@@ -15,11 +14,10 @@ from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.prompts import grid_prompts
 from sola_model.extraction.sam2_models import load_sam2
 from sola_model.extraction.tracks import track_prompts
-from sola_model.recipes import Extraction
 from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.inference import alignment_scores
 from sola_model.text.cache import CachedTextEncoder
-from tasks.stages.evaluate import find_run
+from tasks.runs import Run
 from tasks.stages.scoring import score_tables
 from tasks.tables import (
     read_candidates,
@@ -29,11 +27,11 @@ from tasks.tables import (
     read_tokens,
     read_track_features,
     read_video,
-    track_commits,
 )
+from tasks.track_sets import TrackSet
 from tasks.worker import device
 from warehouse import Commit, Key, Warehouse
-from warehouse.corruptions import frames_of
+from warehouse.frames import frames_of
 from warehouse.masks import RLE
 
 
@@ -46,21 +44,21 @@ def rounded(tokens_NTD: np.ndarray, bits: int) -> np.ndarray:
 
 def jf_with_tokens(
     store: Warehouse,
-    run_id: str,
+    run: Run,
     dataset: str,
     split: str,
+    track_set: TrackSet,
     change: Callable[[np.ndarray], np.ndarray],
 ) -> float:
     """Mean J&F of a run when the object tokens (N, T, D) of every video are changed first."""
-    run = find_run(store, run_id)
-    config = json.loads(run["config"])
-    selector = load_selector(store.local_copy(run["weights"])).to(device())
+    recipe = run.recipe
+    selector = load_selector(store.local_copy(run.weights)).to(device())
     cache = str(store.work_folder() / "cache" / "text")
-    encoder = CachedTextEncoder(config["text_encoder"], cache, device())
+    encoder = CachedTextEncoder(recipe.text_encoder, cache, device())
     scores = []
-    for key, ingested in _tracked(store, dataset, split):
-        tracks, expressions = track_commits(store, key), read_expressions(store, ingested)
-        features_NTD = read_track_features(store, *tracks, token_features=config["token_features"])
+    for ingested, tracks in _tracked(store, dataset, split, track_set):
+        key, expressions = tracks[0].key, read_expressions(store, ingested)
+        features_NTD = read_track_features(store, *tracks, token_features=recipe.token_features)
         width = read_tokens(store, *tracks).shape[2]
         changed_NTD = np.concatenate(
             [change(features_NTD[..., :width]), features_NTD[..., width:]], axis=2
@@ -69,41 +67,42 @@ def jf_with_tokens(
             store,
             tracks,
             [e.expression_id for e in expressions],
-            background=config["background_in_inference"],
+            background=recipe.background_in_inference,
         )
         texts = [expression.text for expression in expressions]
         scores_EN = alignment_scores(selector, encoder, changed_NTD, texts, candidates_EN)
         masks = read_mask_tracks(store, *tracks)
-        scores.append(_scores(store, key, ingested, masks, scores_EN, config["tau"]))
+        scores.append(_scores(store, key, ingested, masks, scores_EN, run.tau))
     return _mean(scores, "jf")
 
 
-def oracle_of_ground_truth_prompts(store: Warehouse, dataset: str, split: str) -> float:
+def oracle_of_ground_truth_prompts(
+    store: Warehouse, dataset: str, split: str, track_set: TrackSet
+) -> float:
     """Mean J&F of the best union of the tracks that ground-truth masks prompted."""
     scores = []
-    for key, ingested in _tracked(store, dataset, split):
-        (tracks,) = track_commits(store, key)
+    for ingested, (tracks,) in _tracked(store, dataset, split, track_set):
         prompts = store.read("prompts", [tracks]).to_pylist()
         given = {p["track_id"] for p in prompts if p["fate"] == "tracked" and p["source"] == "mask"}
         masks = read_mask_tracks(store, tracks)
         scores_EN = np.full((len(read_expressions(store, ingested)), len(masks)), np.nan)
         scores_EN[:, sorted(given)] = 0.0
-        scores.append(_scores(store, key, ingested, masks, scores_EN))
+        scores.append(_scores(store, tracks.key, ingested, masks, scores_EN))
     return _mean(scores, "oracle_jf")
 
 
 def extraction_seconds(
-    store: Warehouse, dataset: str, split: str, sam2: str, settings: Extraction, videos: int
+    store: Warehouse, dataset: str, split: str, track_set: TrackSet, videos: int
 ) -> float:
     """Seconds a frame to make grid tracks, over the first videos, in this process, one at a time.
 
     Of CPU time on a CPU, of time on a GPU. The first video is computed once before, uncounted.
     """
-    model = load_sam2(sam2, device())
+    model, settings = load_sam2(track_set.checkpoint, device()), track_set.extraction
     clock = time.process_time if device() == "cpu" else time.perf_counter
     spent, frames = 0.0, 0
-    chosen = _tracked(store, dataset, split)[:videos]
-    for number, (_, ingested) in enumerate([chosen[0], *chosen]):
+    chosen = _tracked(store, dataset, split, track_set)[:videos]
+    for number, (ingested, _) in enumerate([chosen[0], *chosen]):
         row = read_video(store, ingested)
         start = clock()
         video = EncodedVideo(model, frames_of(row))
@@ -114,11 +113,19 @@ def extraction_seconds(
     return spent / frames
 
 
-def _tracked(store: Warehouse, dataset: str, split: str) -> list[tuple[Key, Commit]]:
-    """The videos of a split that have tracks, with their ingest commits."""
+def _tracked(
+    store: Warehouse, dataset: str, split: str, track_set: TrackSet
+) -> list[tuple[Commit, tuple[Commit, ...]]]:
+    """The videos of a split that have tracks: how they were ingested, and where the tracks are."""
     ingested = store.current("ingest", dataset=dataset, split=split)
-    keys = store.current("precompute", dataset=dataset, split=split)
-    return [(key, ingested[key]) for key in keys]
+    made = [
+        store.current(stage, dataset=dataset, split=split, track_set=track_set.name)
+        for stage in ("precompute", "box_tracks")
+    ]
+    return [
+        (ingested[key.of(track_set="")], tuple(each[key] for each in made if key in each))
+        for key in made[0]
+    ]
 
 
 def _scores(

@@ -13,7 +13,9 @@ from warehouse import Warehouse, WarehouseError
 OVERLAPPING = 0.1  # mIoU; most pairs are of tracks that hardly meet
 
 
-def token_similarity(store: Warehouse, dataset: str, split: str, picture: Path) -> list[Measured]:
+def token_similarity(
+    store: Warehouse, dataset: str, split: str, tracks: str, picture: Path
+) -> list[Measured]:
     """Mean and standard deviation in buckets of mIoU, rank correlation over all pairs; draws both.
 
     The pairs are those of the view `token_similarities`, of expressions with one target: of those
@@ -27,10 +29,13 @@ def token_similarity(store: Warehouse, dataset: str, split: str, picture: Path) 
         SELECT DISTINCT video_id, track_id, best_track_id, miou, similarity
         FROM token_similarities
         JOIN expressions USING (dataset, split, video_id, expression_id)
-        WHERE dataset = $dataset AND split = $split AND len(list_distinct(object_ids)) = 1
+        WHERE dataset = $dataset AND split = $split AND track_set = $tracks
+            AND len(list_distinct(object_ids)) = 1
     """
     with store.connect() as connection:
-        pairs = connection.sql(sql, params={"dataset": dataset, "split": split}).fetchnumpy()
+        pairs = connection.sql(
+            sql, params={"dataset": dataset, "split": split, "tracks": tracks}
+        ).fetchnumpy()
     miou, similarity = (np.asarray(pairs[name], np.float64) for name in ("miou", "similarity"))
     if not len(miou):
         raise WarehouseError(f"no two tracks of {dataset}/{split} are visible in the same frame")

@@ -5,7 +5,6 @@ bounded by a clip, and what was interrupted goes on after the last clip that was
 cross clips, and each clip is scored by itself. A short video is one clip.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,11 +13,12 @@ from itertools import pairwise
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sola_model.detection.detector import detector_identity
-from sola_model.recipes import Recipe, recipe_from
+from sola_model.recipes import Recipe
 from sola_model.text.cache import CachedTextEncoder
-from tasks.stages.evaluate import find_run, wanted_scores
+from tasks.runs import Run, find_run
+from tasks.stage import Plan
 from tasks.tables import source_tables
+from tasks.track_sets import TrackSet, differences, track_set_of
 from warehouse import Key, Warehouse, WarehouseError, fingerprint
 from warehouse.commits import file_safe
 from warehouse.frames import content_hash, frame_size
@@ -29,14 +29,14 @@ DATASET, SPLIT = "folder", "segment"
 CLIP_FRAMES = 240  # the default; MeViS's videos have 78 frames on average
 
 
-def run_to_segment_with(warehouse: str, run_id: str | None) -> dict:
-    """The row of `runs` with this id, or of the newest run.
+def run_to_segment_with(store: Warehouse, run_id: str | None) -> Run:
+    """The run of this id, or the newest.
 
     Raises:
         WarehouseError: there is none; the message says how to get one.
     """
     try:
-        return find_run(Warehouse(warehouse), run_id)
+        return find_run(store, run_id)
     except WarehouseError as error:
         raise WarehouseError(
             f"{error}\nTo segment a video there must be a run, that is, a trained selector, in the "
@@ -45,15 +45,26 @@ def run_to_segment_with(warehouse: str, run_id: str | None) -> dict:
         ) from error
 
 
-def segment_recipe(run: dict, sam2: str | None, detector: str | None) -> Recipe:
-    """The recipe of a run, with another SAM2 checkpoint or detector if given."""
-    recipe = recipe_from(json.loads(run["config"]))
-    return replace(
-        recipe,
-        sam2=sam2 or recipe.sam2,
-        detector=detector or recipe.detector,
-        extraction=replace(recipe.extraction, ground_truth=False),
+def segment_tracks(run: Run, sam2: str | None, detector: str | None, precision: str) -> TrackSet:
+    """The track set that a run selects from, with another SAM2 or detector if given.
+
+    Raises:
+        WarehouseError: the run's SAM2 is not the one it was trained with, and no other is given.
+    """
+    recipe = replace(
+        run.recipe,
+        sam2=sam2 or run.recipe.sam2,
+        detector=detector or run.recipe.detector,
+        extraction=replace(run.recipe.extraction, ground_truth=False),
     )
+    track_set = track_set_of(recipe, precision=precision)
+    if not sam2 and run.tokens not in (None, track_set.tokens):
+        raise WarehouseError(
+            f"run {run.run_id} was trained on other tracks than are made now: "
+            f"{differences(run.tokens, track_set.tokens)}. Name the weights that it was trained "
+            f"with, or these all the same, with --sam2 {run.recipe.sam2}."
+        )
+    return track_set
 
 
 @task(cache_policy=NO_CACHE)
@@ -61,13 +72,12 @@ def ingest_clips(
     warehouse: str,
     path: str,
     sentences: Sequence[str],
-    detector: str | None,
     every: int,
     clip_frames: int,
 ) -> list[Key]:
     """Publish every `every`-th frame of a video in clips of about equal length; gives their keys.
 
-    The keys are the same whenever the file's name, its frames, the clips and the detector are.
+    The keys are the same whenever the file's name, its frames and the clips are.
 
     Raises:
         ValueError: there is no sentence, or one without words; `path` is no readable video.
@@ -80,8 +90,7 @@ def ingest_clips(
     bounds = [number * len(frames) // count for number in range(count + 1)]
     parts = [frames[start:end] for start, end in pairwise(bounds)]
     contents = _contents(video, parts)
-    weights = detector_identity(detector) if detector else None
-    identity = fingerprint(contents=contents, detector=weights)
+    identity = fingerprint(contents=contents)
     name, size = f"{file_safe(video.path.stem)}-{identity[:8]}", frame_size(video.path, frames)
     expressions = tuple(
         SourceExpression(expression_id=str(number), text=text, object_ids=None)
@@ -98,7 +107,8 @@ def ingest_clips(
         )
         keys.append(Key(dataset=DATASET, split=SPLIT, video_id=clip.video_id))
         made_of = fingerprint(content=content, path=str(video.path), sentences=sentences)
-        store.publish("ingest", keys[-1], made_of, source_tables(keys[-1], clip, size, content))
+        tables = source_tables(keys[-1], clip, size, content)
+        store.publish("ingest", keys[-1], made_of, tables, contents={"frames": content})
     return keys
 
 
@@ -123,21 +133,15 @@ def _contents(video: OwnVideo, parts: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def wanted_clip_scores(store: Warehouse, run: dict, keys: Sequence[Key]) -> dict[Key, str]:
-    """What the scores of these clips depend on, in their order."""
-    wanted = wanted_scores(store, run, DATASET, SPLIT)
-    return {key: wanted[key] for key in (replace(k, run_id=run["run_id"]) for k in keys)}
-
-
 def frame_count(store: Warehouse, keys: Sequence[Key]) -> int:
     """How many frames the clips have together."""
     ingested = store.current("ingest", keys)
     return sum(store.read("videos", ingested.values())["frame_count"].to_pylist())
 
 
-def require_current(store: Warehouse, wanted: dict[Key, str]) -> None:
-    """Raise WarehouseError unless the scores in the warehouse are those wanted."""
-    if store.missing("evaluate", wanted):
+def require_current(scores: Plan) -> None:
+    """Raise WarehouseError unless the scores in the warehouse are those planned."""
+    if scores.missing():
         raise WarehouseError(
             "another command segmented this video with other sentences at the same time. Run "
             "this one again: the tracks are there, only the scores are made again."

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, repeat
 from pathlib import Path
@@ -21,7 +21,8 @@ from sola_model.metrics.jf import RLE
 from tasks.own_video.video_writer import LARGEST_SIDE, evenly, h264_video
 from tasks.pictures.captions import band, font_size, put, tag
 from tasks.pictures.masks_on_frames import overlay
-from tasks.tables import read_expressions, read_mask_tracks, read_video, track_commits
+from tasks.runs import Run
+from tasks.tables import read_expressions, read_mask_tracks, read_video
 from warehouse import Key, Warehouse
 from warehouse.frames import image_files, read_frames
 from warehouse.outputs import OutputError, check_output, check_unread, folder_of
@@ -114,11 +115,13 @@ class Found:
     best: float = 0.0
 
 
-def read_clip(store: Warehouse, key: Key, run_id: str) -> Clip:
-    """The clip of this key, with the scores of a run."""
-    ingested = store.current("ingest", [key])[key]
-    scored_key = replace(key, run_id=run_id)
-    scored = store.current("evaluate", [scored_key])[scored_key]
+def read_clip(store: Warehouse, key: Key) -> Clip:
+    """A clip of a video with a run's scores for its tracks; `key` is that of the scores."""
+    tracked, video_key = key.of(run_id=""), key.of(run_id="", track_set="")
+    ingested = store.current("ingest", [video_key])[video_key]
+    scored = store.current("evaluate", [key])[key]
+    made = [store.current(stage, [tracked]) for stage in ("precompute", "box_tracks")]
+    tracks = [commits[tracked] for commits in made if tracked in commits]
     video, expressions = read_video(store, ingested), read_expressions(store, ingested)
     scores: dict[str, dict[int, Score]] = {e.expression_id: {} for e in expressions}
     selected: dict[str, list[int]] = {e.expression_id: [] for e in expressions}
@@ -132,7 +135,7 @@ def read_clip(store: Warehouse, key: Key, run_id: str) -> Clip:
         frames=tuple(video["frames"]),
         size=(video["height"], video["width"]),
         sentences=tuple(e.text for e in expressions),
-        tracks=read_mask_tracks(store, *track_commits(store, key)),
+        tracks=read_mask_tracks(store, *tracks),
         scores_E=tuple(scores.values()),
         selected_E=tuple(selected.values()),
     )
@@ -150,17 +153,17 @@ def shown_times(path: str, every: int, fps: float | None) -> list[Fraction]:
 def write_outputs(
     warehouse: str,
     keys: Sequence[Key],
-    run: dict,
+    run: Run,
     outputs: Outputs,
     times: Sequence[Fraction],
     on_frame: Callable[[], None],
 ) -> list[Found]:
-    """Write what a run (a row of `runs`) selects in the clips of a video; says what that is.
+    """Write what a run selects in the clips of a video; says what that is.
 
     `times`: seconds at which each frame of all clips is shown.
     """
     store = Warehouse(warehouse)
-    first = read_clip(store, keys[0], run["run_id"])
+    first = read_clip(store, keys[0])
     found = [Found(sentence=text) for text in first.sentences]
     with ExitStack() as stack:
         if outputs.video:
@@ -168,7 +171,7 @@ def write_outputs(
         if outputs.tracks:
             write = stack.enter_context(_tracks_json(outputs.tracks, first, run, times))
         for key in keys:
-            clip = read_clip(store, key, run["run_id"])
+            clip = read_clip(store, key)
             _count(found, clip)
             if outputs.tracks:
                 write(clip)
@@ -244,14 +247,14 @@ def _write_masks(folder: Path, clip: Clip, t: int) -> None:
 
 @contextmanager
 def _tracks_json(
-    path: Path, clip: Clip, run: dict, times: Sequence[Fraction]
+    path: Path, clip: Clip, run: Run, times: Sequence[Fraction]
 ) -> Iterator[Callable[[Clip], None]]:
     """A JSON file; yields what to call with each clip in order, of which `clip` is the first."""
     lasts = times[-1] - times[0]
     head = {
         "video": str(clip.path),
-        "run": run["run_id"],
-        "threshold": json.loads(run["config"])["tau"],
+        "run": run.run_id,
+        "threshold": run.tau,
         "height": clip.size[0],
         "width": clip.size[1],
         "frames_per_second": float((len(times) - 1) / lasts) if lasts else None,

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tasks.pictures.masks_on_frames import jpeg, overlay, shown_frames, strip
-from tasks.tables import read_mask_tracks, read_objects, read_video, track_commits
-from warehouse import Key, Warehouse
-from warehouse.corruptions import frames_of
+from tasks.results.predictions import EvaluatedVideo
+from tasks.tables import read_mask_tracks, read_objects, read_video
+from warehouse import Warehouse
+from warehouse.frames import frames_of
 from warehouse.submissions import replacing
 
 FRAMES, HEIGHT = 6, 160  # of a strip
@@ -46,16 +47,16 @@ def draw_scores(
 
 
 def draw_prediction(
-    store: Warehouse, path: Path, key: Key, expression_id: str, selected: Sequence[int]
+    path: Path, evaluated: EvaluatedVideo, expression_id: str, selected: Sequence[int]
 ) -> None:
     """Two strips of a video: the ground truth of an expression, and the tracks selected for it."""
-    ingested = store.current("ingest", [key])[key]
+    store, ingested = Warehouse(evaluated.warehouse), evaluated.ingested
     video, objects = read_video(store, ingested), read_objects(store, ingested)
     rows = store.read("expressions", [ingested]).to_pylist()
     (ids,) = (row["object_ids"] for row in rows if row["expression_id"] == expression_id)
-    tracks = read_mask_tracks(store, *track_commits(store, key))
+    tracks = read_mask_tracks(store, *evaluated.tracks)
     chosen = shown_frames(video["frame_count"], FRAMES)
-    frames = list(frames_of(video, [video["frames"][t] for t in chosen]))
+    frames = list(frames_of(video, evaluated.corruption, [video["frames"][t] for t in chosen]))
     truth = {n: objects[i] for n, i in enumerate(objects) if i in (ids or ())}
     strips = [
         strip(

@@ -4,7 +4,7 @@ A figure is added here as a field of `SplitFigures` and in templates/split.html 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from warehouse.queries import load_query
 
@@ -114,9 +114,10 @@ LIMIT {limit}
 """.strip()
 
 PREDICTED = """
-SELECT DISTINCT dataset, split FROM commits
+SELECT dataset, split, track_set, bool_or(stale) AS stale FROM commits
 WHERE stage = 'evaluate' AND status = 'done' AND run_id = {run}
-ORDER BY dataset, split
+GROUP BY ALL
+ORDER BY ALL
 """.strip()
 
 
@@ -135,6 +136,7 @@ class SplitFigures:
 
     dataset: str
     split: str
+    track_set: str
     summary: Answer  # no row: no scores
     selection: Answer
     thresholds: Answer
@@ -159,20 +161,33 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def predicted_splits(connection: "duckdb.DuckDBPyConnection", run_id: str) -> list[tuple[str, str]]:
-    """The data sets and splits that a run was evaluated on."""
-    return connection.sql(PREDICTED.format(run=quoted(run_id))).fetchall()
+class Predicted(NamedTuple):
+    """What a run was evaluated on; stale: a video of it has been replaced since."""
+
+    dataset: str
+    split: str
+    track_set: str
+    stale: bool
+
+
+def predicted_splits(connection: "duckdb.DuckDBPyConnection", run_id: str) -> list[Predicted]:
+    """What a run was evaluated on."""
+    answer = connection.sql(PREDICTED.format(run=quoted(run_id))).fetchall()
+    return [Predicted(*row) for row in answer]
 
 
 def split_figures(
-    connection: "duckdb.DuckDBPyConnection", run_id: str, dataset: str, split: str
+    connection: "duckdb.DuckDBPyConnection", run_id: str, on: Predicted
 ) -> SplitFigures:
-    """All figures of a run on one split."""
-    of_videos = f"dataset = {quoted(dataset)} AND split = {quoted(split)}"
-    of_split = f"run_id = {quoted(run_id)} AND {of_videos}"
+    """All figures of a run on one split and track set."""
+    of_videos = f"dataset = {quoted(on.dataset)} AND split = {quoted(on.split)}"
+    of_tracks = f"{of_videos} AND track_set = {quoted(on.track_set)}"
+    of_split = f"run_id = {quoted(run_id)} AND {of_tracks}"
     expressions = EXPRESSIONS.format(of_split=of_split, of_videos=of_videos)
 
-    def named(query: str, known: str = "run_id, dataset, split", where: str = of_split) -> Answer:
+    def named(
+        query: str, known: str = "run_id, dataset, split, track_set", where: str = of_split
+    ) -> Answer:
         inner = load_query(query).strip()
         return ask(connection, f"SELECT * EXCLUDE ({known}) FROM (\n{inner}\n)\nWHERE {where}")
 
@@ -181,13 +196,14 @@ def split_figures(
         return ask(connection, template.format(**parts))
 
     return SplitFigures(
-        dataset=dataset,
-        split=split,
+        dataset=on.dataset,
+        split=on.split,
+        track_set=on.track_set,
         summary=named("scores_summary"),
         selection=over_expressions(SELECTION),
         thresholds=named("jf_by_threshold"),
         calibration=named("calibration"),
-        histogram=named("iou_histogram", "dataset, split", of_videos),
+        histogram=named("iou_histogram", "dataset, split, track_set", of_tracks),
         slices=named("scores_by_slice"),
         worst=over_expressions(FEATURE, condition="", order="jf, oracle_jf DESC", limit=FEATURED),
         best=over_expressions(

@@ -1,6 +1,5 @@
 """Write the page: ask the figures, draw the pictures, fill in the templates."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +8,12 @@ from pathlib import Path
 from sola_model.metrics.bootstrap import bootstrap_interval
 from tasks.experiments.tables import ExperimentTable, experiment_tables
 from tasks.parallel import Progress, each_video
-from tasks.report_page.figures import SplitFigures, predicted_splits, split_figures
+from tasks.report_page.figures import Predicted, SplitFigures, predicted_splits, split_figures
 from tasks.report_page.render import render
-from tasks.report_page.strips import PICTURED, VideoStrips, Wanted, draw, find_videos
-from tasks.stages.evaluate import find_run
+from tasks.report_page.strips import PICTURED, VideoStrips, Wanted, draw
+from tasks.results.predictions import predicted_videos
+from tasks.runs import find_run
+from tasks.track_sets import sets_of
 from warehouse import Warehouse, WarehouseError
 from warehouse.outputs import check_output, files_of
 from warehouse.submissions import replacing
@@ -73,39 +74,43 @@ def write_report(
     """
     store = Warehouse(warehouse)
     check_output(out, files_of(store, out))
-    row = find_run(store, run)
+    found = find_run(store, run)
     connection = store.connect()
-    chosen = _chosen(predicted_splits(connection, row["run_id"]), row["run_id"], dataset, splits)
+    chosen = _chosen(predicted_splits(connection, found.run_id), found.run_id, dataset, splits)
     limit = int(megabytes * 1e6 / len(chosen))
-    run_row = row | {"config": json.loads(row["config"])}
-    asked = [split_figures(connection, row["run_id"], *of) for of in chosen]
+    asked = [split_figures(connection, found.run_id, on) for on in chosen]
     sections = []
     for number, figures in enumerate(sorted(asked, key=lambda each: not each.summary.rows), 1):
-        wanted = _wanted(store, row["run_id"], figures)
+        wanted = _wanted(store, found.run_id, figures)
         stage = f"{figures.dataset}/{figures.split}"
         strips = _within(limit, each_video(draw, wanted, workers, stage, progress))
         tables = experiment_tables(store, figures.dataset, figures.split)
-        sections.append(_section(f"s{number}", figures, strips, tables, run_row["config"]["tau"]))
+        sections.append(_section(f"s{number}", figures, strips, tables, found.tau))
     with replacing(out) as stream:
-        return stream.write(render(run_row, sections).encode())
+        return stream.write(render(found, sections).encode())
 
 
 def _chosen(
-    there: list[tuple[str, str]], run_id: str, dataset: str | None, splits: Sequence[str]
-) -> list[tuple[str, str]]:
+    there: list[Predicted], run_id: str, dataset: str | None, splits: Sequence[str]
+) -> list[Predicted]:
     chosen = [
-        (name, split)
-        for name, split in there
-        if dataset in (None, name) and (not splits or split in splits)
+        on for on in there if dataset in (None, on.dataset) and (not splits or on.split in splits)
     ]
-    missing = set(splits) - {split for _, split in chosen}
+    missing = set(splits) - {on.split for on in chosen}
     if missing or not chosen:
-        has = ", ".join("/".join(of) for of in there) or "none yet"
+        has = ", ".join(f"{on.dataset}/{on.split}" for on in there) or "none yet"
         asked = f"{dataset or 'any data set'}, {', '.join(sorted(missing)) or 'any split'}"
         raise WarehouseError(
             f"there are no predictions of run {run_id} for {asked}; there are: {has}. Make them "
             f"with `sola evaluate --run {run_id} --dataset DATASET --split SPLIT`."
         )
+    for on in chosen:
+        if on.stale:
+            raise WarehouseError(
+                f"predictions of run {run_id} for {on.dataset}/{on.split} are of tracks or "
+                f"expressions that were replaced since. Run `sola evaluate --run {run_id} "
+                f"--dataset {on.dataset} --split {on.split} --tracks {on.track_set}`."
+            )
     return chosen
 
 
@@ -126,7 +131,8 @@ def _wanted(store: Warehouse, run_id: str, figures: SplitFigures) -> list[Wanted
     for video_id, rows in _by_video(figures).items():
         lowest = sorted(rows, key=lambda row: row["jf"] or 0)[:PICTURED]
         ids.setdefault(video_id, {}).update({row["expression_id"]: None for row in lowest})
-    videos = find_videos(store, run_id, figures.dataset, figures.split)
+    track_set = sets_of(store, figures.dataset, figures.split)[figures.track_set]
+    videos = predicted_videos(store, run_id, figures.dataset, figures.split, track_set)
     return [
         Wanted(video=videos[video_id], expression_ids=tuple(asked))
         for video_id, asked in ids.items()

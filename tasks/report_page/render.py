@@ -5,7 +5,7 @@ The page's own policy forbids it to load anything and to run any script but its 
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from tasks.report_page.strips import PICTURED
 
 if TYPE_CHECKING:
     from tasks.report_page.page import Section
+    from tasks.runs import Run
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAMES = {
@@ -45,8 +46,8 @@ FRACTIONS = (
 )
 
 
-def render(run: Mapping[str, object], sections: Sequence["Section"]) -> str:
-    """The page. `run` is a row of `runs` with its configuration parsed."""
+def render(run: "Run", sections: Sequence["Section"]) -> str:
+    """The page."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

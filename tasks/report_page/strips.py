@@ -4,9 +4,8 @@ Axes: H and W in pixels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from tasks.pictures.masks_on_frames import data_uri, overlay, shown_frames, stri
 from tasks.results.predictions import EvaluatedVideo, read_predictions
 from tasks.tables import read_candidates, read_objects, read_video
 from warehouse import Warehouse
-from warehouse.frames import read_frames
+from warehouse.frames import frames_of
 from warehouse.sources import VOID
 
 PICTURED = 2  # expressions of a video, those of lowest J&F
@@ -52,25 +51,6 @@ class Wanted:
     expression_ids: tuple[str, ...]
 
 
-def find_videos(
-    store: Warehouse, run_id: str, dataset: str, split: str
-) -> dict[str, EvaluatedVideo]:
-    """The videos of a split that the run was evaluated on, by id."""
-    where = {"dataset": dataset, "split": split}
-    ingested = store.current("ingest", **where)
-    tracks = [store.current(stage, **where) for stage in ("precompute", "box_tracks")]
-    return {
-        key.video_id: EvaluatedVideo(
-            warehouse=store.url,
-            ingested=ingested[video],
-            tracks=tuple(commits[video] for commits in tracks if video in commits),
-            evaluated=commit,
-        )
-        for key, commit in store.current("evaluate", run_id=run_id, **where).items()
-        if (video := replace(key, run_id="")) in ingested
-    }
-
-
 def draw(wanted: Wanted) -> VideoStrips:
     """The strips of one video. What cannot be read is the `error` of the result, never raised."""
     try:
@@ -94,7 +74,8 @@ def _draw(wanted: Wanted) -> VideoStrips:
     shown = shown_frames(row["frame_count"], FRAMES)
     error = ""
     try:
-        pictures = list(read_frames(Path(row["path"]), [row["frames"][t] for t in shown]))
+        names = [row["frames"][t] for t in shown]
+        pictures = list(frames_of(row, wanted.video.corruption, names))
     except (ValueError, OSError) as failure:
         error = f"The frames cannot be read ({failure}); masks on grey."
         pictures = [np.full((row["height"], row["width"], 3), GREY, np.uint8)] * len(shown)

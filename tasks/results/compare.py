@@ -1,11 +1,12 @@
 """Compare two runs, expression by expression, on the same split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from sola_model.metrics.bootstrap import bootstrap_interval
-from warehouse import Warehouse, WarehouseError
+from tasks.runs import find_run
+from warehouse import Key, Warehouse, WarehouseError
 
 PAIRED = """
 SELECT video_id, expression_id, text, a.jf AS jf_a, b.jf AS jf_b
@@ -13,6 +14,8 @@ FROM scores AS a
 JOIN scores AS b USING (dataset, split, video_id, expression_id)
 JOIN expressions USING (dataset, split, video_id, expression_id)
 WHERE a.run_id = $run_a AND b.run_id = $run_b AND dataset = $dataset AND split = $split
+    AND a.track_set IS NOT DISTINCT FROM $tracks_a AND b.track_set IS NOT DISTINCT FROM $tracks_b
+    AND NOT a.stale AND NOT b.stale
 ORDER BY jf_b - jf_a, video_id, expression_id
 """
 SLICES = """
@@ -23,7 +26,7 @@ GROUP BY slice, place, value
 ORDER BY slice, place, value
 """
 SCORED = """
-SELECT run_id, dataset, split, count(*) AS expressions
+SELECT run_id, dataset, split, track_set, stale, count(*) AS expressions
 FROM scores
 WHERE run_id IN ($run_a, $run_b)
 GROUP BY ALL
@@ -76,6 +79,8 @@ class Comparison:
     run_b: str
     dataset: str
     split: str
+    tracks_a: str | None  # what it selects from; None: a baseline
+    tracks_b: str | None
     overall: Difference
     slices: list[Difference]
     worse: list[Pair]
@@ -83,9 +88,18 @@ class Comparison:
 
 
 def compare_runs(
-    store: Warehouse, run_a: str, run_b: str, dataset: str, split: str, most: int = 10
+    store: Warehouse,
+    run_a: str,
+    run_b: str,
+    dataset: str,
+    split: str,
+    tracks_a: str | None = None,
+    tracks_b: str | None = None,
+    most: int = 10,
 ) -> Comparison:
     """The paired comparison of two runs; `most` expressions at each end are named.
+
+    `tracks_a`, `tracks_b`: the track sets that they select from; by default as they were trained.
 
     Raises:
         WarehouseError: the runs have no scored expression of the split in common.
@@ -93,18 +107,24 @@ def compare_runs(
     connection = store.connect()
     where = {"dataset": dataset, "split": split}
     runs = {"run_a": run_a, "run_b": run_b}
+    tracks = {
+        name: _tracks_of(store, run, dataset, split, named)
+        for name, run, named in (("tracks_a", run_a, tracks_a), ("tracks_b", run_b, tracks_b))
+    }
 
-    def ask(sql: str, parameters: dict[str, str]) -> list[dict]:
+    def ask(sql: str, parameters: Mapping[str, str | None]) -> list[dict]:
         return connection.sql(sql, params=parameters).to_arrow_table().to_pylist()
 
-    pairs = [Pair(**row) for row in ask(PAIRED, runs | where)]
+    pairs = [Pair(**row) for row in ask(PAIRED, {**runs, **tracks, **where})]
     if not pairs:
         has = [
-            f"{row['run_id']} on {row['dataset']}/{row['split']} ({row['expressions']})"
+            f"{row['run_id']} on {row['dataset']}/{row['split']}, tracks {row['track_set']} "
+            f"({row['expressions']}{', stale' if row['stale'] else ''})"
             for row in ask(SCORED, runs)
         ]
         raise WarehouseError(
-            f"runs {run_a} and {run_b} have no scored expressions of {dataset}/{split} in common. "
+            f"runs {run_a} and {run_b} have no current scores of the same expressions of "
+            f"{dataset}/{split} on tracks {tracks['tracks_a']} and {tracks['tracks_b']}. "
             f"Scored are: {', '.join(has) or 'none of theirs'}. Run `sola evaluate --dataset "
             f"{dataset} --split {split} --run RUN` for both."
         )
@@ -119,13 +139,26 @@ def compare_runs(
         )
     ]
     return Comparison(
-        **runs,
-        **where,
+        run_a=run_a,
+        run_b=run_b,
+        dataset=dataset,
+        split=split,
+        tracks_a=tracks["tracks_a"],
+        tracks_b=tracks["tracks_b"],
         overall=_difference("all", "", pairs),
         slices=slices,
         worse=[pair for pair in pairs if pair.difference < 0][:most],
         better=[pair for pair in reversed(pairs) if pair.difference > 0][:most],
     )
+
+
+def _tracks_of(
+    store: Warehouse, run_id: str, dataset: str, split: str, named: str | None
+) -> str | None:
+    """The track set that a run's scores are of; None: those of a baseline, which has none."""
+    if Key(run_id=run_id) not in store.current("train", [Key(run_id=run_id)]):
+        return named
+    return find_run(store, run_id).tracks_of(store, dataset, split, named).name
 
 
 def _difference(slice: str, value: str, pairs: Sequence[Pair]) -> Difference:

@@ -20,6 +20,7 @@ from tasks.results.predictions import (
     evaluated_videos,
     read_predictions,
 )
+from tasks.runs import find_run
 from warehouse import Warehouse
 from warehouse.outputs import check_output, files_of
 from warehouse.submissions import encode_mask, label_palette, replacing, write_zip
@@ -41,6 +42,7 @@ def export(
     out: Path,
     workers: int | None,
     progress: Progress,
+    tracks: str | None = None,
 ) -> int:
     """Write `out`, a JSON file or a zip; returns the number of instances or images in it.
 
@@ -57,7 +59,9 @@ def export(
             raise ValueError(f"cannot export {value!r}; valid are: {', '.join(valid)}")
     store = Warehouse(warehouse)
     check_output(out, files_of(store, out))
-    videos = evaluated_videos(store, run, dataset, split)
+    found = find_run(store, run)
+    track_set = found.tracks_of(store, dataset, split, tracks)
+    videos = evaluated_videos(store, found, dataset, split, track_set)
     if format == "png":
         images = each_video(partial(_images, what), videos, workers, "export", progress)
         return write_zip(out, (file for files in images for file in files))

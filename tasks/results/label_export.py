@@ -25,7 +25,7 @@ from pycocotools import mask as coco
 from sola_model.metrics.jf import RLE
 from tasks.parallel import Progress, each_video
 from tasks.results.predictions import EvaluatedVideo, evaluated_videos, read_predictions
-from tasks.stages.evaluate import find_run
+from tasks.runs import find_run
 from tasks.tables import read_video
 from warehouse import Warehouse
 from warehouse.frames import frame_files, read_frames
@@ -70,6 +70,7 @@ def export_labels(
     as_split: str,
     workers: int | None,
     progress: Progress,
+    tracks: str | None = None,
 ) -> LabelExport:
     """Write the folder `out`, whole or not at all.
 
@@ -87,8 +88,9 @@ def export_labels(
     if out.exists():
         raise ValueError(f"{out} is there already; remove it or write to another folder")
     store = Warehouse(warehouse)
-    run_id = find_run(store, run)["run_id"]
-    videos = evaluated_videos(store, run_id, dataset, split)
+    found = find_run(store, run)
+    track_set = found.tracks_of(store, dataset, split, tracks)
+    videos = evaluated_videos(store, found, dataset, split, track_set)
     partial_out = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
     try:
         partial_out.mkdir()
@@ -101,7 +103,13 @@ def export_labels(
         exported = _write_annotations(
             folder, each_video(export, videos, workers, "label-export", progress), above
         )
-        source = {"run_id": run_id, "dataset": dataset, "split": split, "above": above}
+        source = {
+            "run_id": found.run_id,
+            "tracks": track_set.name,
+            "dataset": dataset,
+            "split": split,
+            "above": above,
+        }
         made = json.dumps(source | asdict(exported), indent=1)
         (partial_out / "label_export.json").write_text(made, encoding="utf-8")
         partial_out.rename(out)

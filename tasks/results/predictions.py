@@ -1,25 +1,27 @@
 """A run's predictions for whole videos, as submissions and exports write them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from pycocotools import mask as coco
 
 from sola_model.metrics.jf import RLE
-from tasks.stages.evaluate import find_run
+from tasks.runs import Run
 from tasks.tables import Expression, read_expressions, read_mask_tracks, read_video
+from tasks.track_sets import TrackSet
 from warehouse import Commit, Warehouse, WarehouseError
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatedVideo:
-    """Where the predictions of a video are."""
+    """Where the predictions of a video are, and the tracks that they select from."""
 
     warehouse: str
     ingested: Commit
     tracks: tuple[Commit, ...]  # of the grid and, if there are any, of boxes
     evaluated: Commit
+    corruption: str | None  # of the frames that the tracks were made from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,40 +49,69 @@ class VideoPredictions:
 
 
 def evaluated_videos(
-    store: Warehouse, run: str | None, dataset: str, split: str
+    store: Warehouse, run: Run, dataset: str, split: str, track_set: TrackSet
 ) -> list[EvaluatedVideo]:
-    """All videos of a split with the predictions of a run, by default the newest.
+    """All videos of a split with the predictions of a run on a track set.
 
-    Raises WarehouseError when the run or the split is not there, or a video has no predictions.
+    Raises WarehouseError when the split is not there, or a video has no predictions, or has some
+    whose tracks or expressions have been replaced since.
     """
-    run_id = find_run(store, run)["run_id"]
-    where = {"dataset": dataset, "split": split}
-    ingested = store.current("ingest", **where)
-    tracks = [store.current(stage, **where) for stage in ("precompute", "box_tracks")]
-    evaluated = store.current("evaluate", run_id=run_id, **where)
-    known = {replace(key, run_id=run_id) for key in ingested}
+    found = predicted_videos(store, run.run_id, dataset, split, track_set)
+    known = {key.video_id for key in store.current("ingest", dataset=dataset, split=split)}
     known |= {
-        replace(key, run_id=run_id)
+        key.video_id
         for key in store.failures("ingest")
         if (key.dataset, key.split) == (dataset, split)
     }
-    missing = sorted(key.video_id for key in known - set(evaluated))
-    if missing or not known:
-        named = f" ({', '.join(missing[:5])}{', ...' if missing[5:] else ''})" if missing else ""
-        raise WarehouseError(
-            f"{dataset}/{split}: {len(missing)} of {len(known)} videos have no predictions of run "
-            f"{run_id}{named}. See `sola status`, then run "
-            f"`sola evaluate --dataset {dataset} --split {split} --run {run_id}`."
-        )
-    return [
-        EvaluatedVideo(
-            warehouse=store.url,
-            ingested=ingested[video],
-            tracks=tuple(commits[video] for commits in tracks if video in commits),
-            evaluated=commit,
-        )
-        for video, commit in ((replace(key, run_id=""), c) for key, c in evaluated.items())
+    _refuse(run, dataset, split, track_set, "have no predictions", known - set(found), known)
+    stale = store.stale([video.evaluated for video in found.values()])
+    stale_ids = {commit.key.video_id for commit in stale}
+    what = "have predictions of tracks or expressions that were replaced since"
+    _refuse(run, dataset, split, track_set, what, stale_ids, known)
+    return list(found.values())
+
+
+def predicted_videos(
+    store: Warehouse, run_id: str, dataset: str, split: str, track_set: TrackSet
+) -> dict[str, EvaluatedVideo]:
+    """The videos of a split that a run has predictions of, by id, current or not."""
+    where = {"dataset": dataset, "split": split}
+    ingested = store.current("ingest", **where)
+    tracks = [
+        store.current(stage, track_set=track_set.name, **where)
+        for stage in ("precompute", "box_tracks")
     ]
+    evaluated = store.current("evaluate", run_id=run_id, track_set=track_set.name, **where)
+    return {
+        key.video_id: EvaluatedVideo(
+            warehouse=store.url,
+            ingested=ingested[key.of(run_id="", track_set="")],
+            tracks=tuple(c[key.of(run_id="")] for c in tracks if key.of(run_id="") in c),
+            evaluated=commit,
+            corruption=track_set.corruption,
+        )
+        for key, commit in evaluated.items()
+        if key.of(run_id="", track_set="") in ingested
+    }
+
+
+def _refuse(
+    run: Run,
+    dataset: str,
+    split: str,
+    track_set: TrackSet,
+    what: str,
+    wrong: set[str],
+    known: set[str],
+) -> None:
+    if wrong or not known:
+        named = ", ".join(sorted(wrong)[:5]) + (", ..." if len(wrong) > 5 else "")
+        raise WarehouseError(
+            f"{dataset}/{split}: {len(wrong)} of {len(known)} videos {what}"
+            f"{f' ({named})' if named else ''}, run {run.run_id}, tracks {track_set.name}. See "
+            f"`sola status`, then run `sola evaluate --dataset {dataset} --split {split} "
+            f"--run {run.run_id} --tracks {track_set.name}`."
+        )
 
 
 def read_predictions(video: EvaluatedVideo) -> VideoPredictions:

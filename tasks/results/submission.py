@@ -13,6 +13,7 @@ from tasks.results.predictions import (
     evaluated_videos,
     read_predictions,
 )
+from tasks.runs import find_run
 from warehouse import Warehouse
 from warehouse.annotations import VARIANTS
 from warehouse.outputs import check_output, files_of
@@ -28,6 +29,7 @@ def write_submission(
     out: Path,
     workers: int | None,
     progress: Progress,
+    tracks: str | None = None,
 ) -> int:
     """Write the zip, whole or not at all; returns the number of masks in it.
 
@@ -39,7 +41,9 @@ def write_submission(
     """
     store = Warehouse(warehouse)
     check_output(out, files_of(store, out))
-    videos = evaluated_videos(store, run, dataset, split)
+    found = find_run(store, run)
+    track_set = found.tracks_of(store, dataset, split, tracks)
+    videos = evaluated_videos(store, found, dataset, split, track_set)
     by_video = each_video(partial(_masks, PROTOCOL[dataset]), videos, workers, "submit", progress)
     return write_zip(out, (file for files in by_video for file in files))
 

@@ -1,25 +1,24 @@
-"""Why each stage of a video is up to date, stale or missing."""
+"""Why each stage of a video is current, stale, failed or missing."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
-from sola_model.recipes import Recipe
-from tasks.stages.evaluate import find_run, wanted_scores
-from tasks.stages.label import wanted_labels
-from tasks.stages.precompute import wanted_box_tracks, wanted_tracks
-from tasks.tables import read_video
-from warehouse import Key, Warehouse, WarehouseError, fingerprint
-from warehouse.commits import Fingerprint
+from tasks.stage import Stage
+from tasks.stages import ALL
+from tasks.stages.label import LABEL
+from tasks.stages.precompute import PRECOMPUTE
+from tasks.tables import read_expressions, read_video
+from tasks.track_sets import sets_of
+from warehouse import Commit, Key, Warehouse, WarehouseError
 from warehouse.frames import stat_signature
 from warehouse.images import FrameError
 
 
-def why(store: Warehouse, video_id: str, recipe: Recipe, run: str | None) -> list[str]:
-    """A line for each stage of each ingested video of this id, under a recipe and for a run.
+def why(store: Warehouse, video_id: str) -> list[str]:
+    """A line for each stage and key of every ingested video of this id.
 
     Raises:
-        WarehouseError: no such video, or no such run.
+        WarehouseError: no such video.
     """
     found = [key for key in store.current("ingest") if key.video_id == video_id]
     if not found:
@@ -27,57 +26,75 @@ def why(store: Warehouse, video_id: str, recipe: Recipe, run: str | None) -> lis
             f'{store.url} has no video {video_id!r}; `sola query "SELECT video_id FROM videos"` '
             "lists those it has"
         )
-    return [line for key in found for line in _of_video(store, key, recipe, run)]
+    return [line for key in found for line in _of_video(store, key)]
 
 
-def _of_video(store: Warehouse, key: Key, recipe: Recipe, run: str | None) -> list[str]:
-    where = (key.dataset, key.split)
-    tracks = {}
-    for ground_truth in (True, False):  # as they were made; the default where there are none yet
-        extraction = replace(recipe.extraction, ground_truth=ground_truth)
-        settings = replace(recipe, extraction=extraction)
-        tracks = wanted_tracks(store, *where, [key.video_id], settings)
-        if not store.missing("precompute", tracks):
-            break
-    wanted: dict[str, Mapping[Key, str]] = {
-        "ingest": {key: _source(store, key)},
-        "precompute": tracks,
-        "box_tracks": wanted_box_tracks(store, tracks, settings),
-        "label": wanted_labels(store, *where, recipe),
-    }
-    lines = [
-        _line(store, stage, key, of_stage[key])
-        for stage, of_stage in wanted.items()
-        if key in of_stage
-    ]
-    if run or store.current("train"):
-        row = find_run(store, run)
-        scored = replace(key, run_id=row["run_id"])
-        scores = wanted_scores(store, row, *where)
-        if scored in scores:
-            lines.append(_line(store, "evaluate", scored, scores[scored]))
-    return lines
+def _of_video(store: Warehouse, video: Key) -> Iterator[str]:
+    where = {"dataset": video.dataset, "split": video.split, "video_id": video.video_id}
+    for stage in ALL:
+        if "video_id" not in stage.keyed_by:
+            continue
+        current = store.current(stage.name, **where)
+        failed = {
+            key: commit
+            for key, commit in store.failures(stage.name).items()
+            if stage.key(video) == key.of(run_id="", track_set="")
+        }
+        for key in sorted(current | failed | dict.fromkeys(_expected(store, stage, video))):
+            named = " ".join(filter(None, [stage.name, *_names(key)]))
+            yield f"{named}: {_state(store, stage, current.get(key), failed.get(key))}"
 
 
-def _source(store: Warehouse, key: Key) -> Fingerprint:
-    """The frames' files as they are now; what the annotations say now only `ingest` can tell."""
-    video = read_video(store, store.current("ingest")[key])
-    try:
-        return fingerprint(files=stat_signature(Path(video["path"]), video["frames"]))
-    except (FrameError, OSError) as error:
-        return fingerprint(files=str(error))
+def _expected(store: Warehouse, stage: Stage, video: Key) -> list[Key]:
+    """Keys of a stage that a video should have: tracks and, where it is labelled, labels."""
+    if stage not in (PRECOMPUTE, LABEL):
+        return []
+    if stage is LABEL:
+        expressions = read_expressions(store, store.current("ingest", [video])[video])
+        if all(expression.object_ids is None for expression in expressions):
+            return []
+    return [video.of(track_set=name) for name in sets_of(store, video.dataset, video.split)]
 
 
-def _line(store: Warehouse, stage: str, key: Key, wanted: str) -> str:
-    named = f"{stage} {key.dataset}/{key.split}/{key.video_id} {key.run_id}".strip()
-    failure = store.failures(stage).get(key)
-    if failure and failure.fingerprint == wanted:
-        return f"{named}: failed: {failure.error}"
-    current = store.current(stage).get(key)
+def _names(key: Key) -> list[str]:
+    return [f"{key.dataset}/{key.split}/{key.video_id}", key.track_set, key.run_id]
+
+
+def _state(store: Warehouse, stage: Stage, current: Commit | None, failed: Commit | None) -> str:
+    if failed:
+        return f"failed: {failed.error}"
     if not current:
-        return f"{named}: missing"
-    parts = getattr(wanted, "parts", {})
-    changed = [name for name, part in parts.items() if current.parts.get(name) != part]
-    if changed:
-        return f"{named}: stale: changed since {current.created_at[:19]}: {', '.join(changed)}"
-    return f"{named}: up to date"
+        return "missing"
+    made = current.created_at[:19]
+    if changed := [*_replaced(store, current), *_frames_replaced(store, stage, current)]:
+        return f"stale: changed since {made}: {', '.join(changed)}"
+    if current.making.version != stage.version:
+        return f"made at {made} by version {current.making.version}, now {stage.version}"
+    return "up to date"
+
+
+def _replaced(store: Warehouse, commit: Commit) -> Iterator[str]:
+    """What a commit was made from that there is no more."""
+    for given in commit.inputs:
+        now = store.current(given.stage, [given.key]).get(given.key)
+        if now is None:
+            yield f"{given.stage} is gone"
+            continue
+        changed = [name for name, was in given.contents.items() if now.content(name) != was]
+        if changed:
+            yield f"{' and '.join(changed)} of {given.stage}"
+        elif store.stale([now]):
+            yield f"{given.stage} is stale"
+
+
+def _frames_replaced(store: Warehouse, stage: Stage, ingested: Commit) -> Iterator[str]:
+    """Whether the frames' files are others now; what annotations say only `ingest` can tell."""
+    if stage.name != "ingest" or not ingested.making.settings:
+        return
+    video = read_video(store, ingested)
+    try:
+        files = stat_signature(Path(video["path"]), video["frames"])
+    except (FrameError, OSError) as error:
+        files = str(error)
+    if files != ingested.making.settings["files"]:
+        yield "files"

@@ -11,8 +11,9 @@ from sola_model.metrics.jf import RLE
 from tasks.pictures.masks_on_frames import data_uri, overlay, shown_frames, strip
 from tasks.search.track_search import Found, Hit
 from tasks.tables import read_video
+from tasks.track_sets import sets_of
 from warehouse import Key, Warehouse
-from warehouse.frames import read_frames
+from warehouse.frames import frames_of
 from warehouse.images import FrameError
 from warehouse.masks import rles_from_table
 from warehouse.submissions import replacing
@@ -71,15 +72,17 @@ def _item(store: Warehouse, hit: Hit) -> str:
 
 def _strip(store: Warehouse, hit: Hit) -> str:
     """Frames in which the track is visible, evenly spread, with its mask, as a `data:` address."""
-    key = Key(hit.dataset, hit.split, hit.video_id)
-    video = read_video(store, store.current("ingest", [key])[key])
+    key = Key(hit.dataset, hit.split, hit.video_id, track_set=hit.track_set)
+    ingested = key.of(track_set="")
+    video = read_video(store, store.current("ingest", [ingested])[ingested])
     masks = store.read("masks", [store.current("precompute", [key])[key]])
     masks = masks.filter(masks["track_id"].to_numpy() == hit.track_id).sort_by("frame_index")
     areas = masks["area"].to_pylist()
     visible = [t for t, area in enumerate(areas) if area] or [*range(len(areas))]
     shown = [visible[i] for i in shown_frames(len(visible), FRAMES)]
     rles = rles_from_table(masks)
-    frames = read_frames(Path(video["path"]), [video["frames"][t] for t in shown])
+    corruption = sets_of(store, hit.dataset, hit.split)[hit.track_set].corruption
+    frames = frames_of(video, corruption, [video["frames"][t] for t in shown])
     pictures = [_spotlight(frame, rles[t]) for frame, t in zip(frames, shown, strict=True)]
     return data_uri(strip(pictures, HEIGHT))
 

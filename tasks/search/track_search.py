@@ -8,36 +8,19 @@ the expression they were detected for, those of ground-truth masks to training.
 Axes: N mask tracks, T frames, D token channels, K channels of a vector, V videos.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from itertools import islice
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from scipy.special import expit
 from torch import Tensor
 
-from sola_model.selector.base import Selector
-from sola_model.selector.checkpoints import load_selector
-from sola_model.selector.search import is_exact, query_of, text_logits, track_vectors
-from sola_model.text.cache import CachedTextEncoder
-from sola_model.text.encoder import TextEncoder
+from sola_model.selector.search import is_exact, query_of, text_logits
+from tasks.runs import Run
 from tasks.search.index import SearchIndex, search_index
-from tasks.stages.evaluate import calibration_of
-from tasks.stages.outcome import Outcome, publish_each
-from tasks.tables import read_candidates, read_track_features, rows
-from tasks.worker import device
-from warehouse import Commit, Key, Warehouse, WarehouseError, fingerprint
-
-VERSION = 1  # raise it when the same run, texts and tracks give other vectors
-REFERENCES = 256
-LONGEST_REFERENCE = 200  # characters
+from tasks.search.vectors import Scorer, scorer_of
+from tasks.stage import Plan
+from warehouse import Key, Warehouse, WarehouseError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +33,7 @@ class Hit:
     dataset: str
     split: str
     video_id: str
+    track_set: str
     track_id: int
     score: float
     probability: float | None
@@ -74,136 +58,28 @@ class Found:
     hits: tuple[Hit, ...]
 
 
-# --- the vectors ------------------------------------------------------------------------------
-
-
-def reference_texts(store: Warehouse, run: dict) -> list[str]:
-    """The run's reference texts: up to 256 expressions of the warehouse, chosen once.
-
-    While the warehouse has fewer, what is new joins them, and all vectors are made again. A
-    selector whose vectors need none has none.
-    """
-    if is_exact(scorer_of(store, run).selector):
-        return []
-    key = Key(run_id=run["run_id"])
-    known: list[str] = []
-    if current := store.current("search_references", [key]).get(key):
-        table = store.read("search_references", [current])
-        known = table.sort_by("position")["text"].to_pylist()
-    if len(known) == REFERENCES:
-        return known
-    expressions = store.read("expressions", store.current("ingest").values())
-    texts = {text for text in expressions["text"].to_pylist() if len(text) <= LONGEST_REFERENCE}
-    if len(known) == len(texts):
-        return known
-    encoder = TextEncoder(json.loads(run["config"])["text_encoder"], device())
-
-    def taken(text: str) -> bool:
-        try:
-            encoder.encode([text])
-        except ValueError:  # too long after all
-            return False
-        return True
-
-    shuffled = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
-    chosen = list(islice(filter(taken, shuffled), REFERENCES))
-    columns = {"position": range(len(chosen)), "text": chosen}
-    tables = {"search_references": rows("search_references", key, columns)}
-    store.publish("search_references", key, fingerprint(texts=chosen), tables)
-    return chosen
-
-
-def wanted_vectors(
-    store: Warehouse,
-    run: dict,
-    texts: Sequence[str],
-    dataset: str | None = None,
-    split: str | None = None,
-) -> dict[Key, str]:
-    """What the vectors of each precomputed video depend on, of all or of a data set or split.
-
-    `texts` are the reference texts.
-
-    Raises:
-        WarehouseError: there are no tracks.
-    """
-    where = {n: v for n, v in (("dataset", dataset), ("split", split)) if v is not None}
-    precomputed = store.current("precompute", **where)
-    if not precomputed:
-        named = "/".join(where.values()) or "any data set"
-        raise WarehouseError(
-            f"there are no mask tracks of {named} in {store.url}. See `sola status`, then run "
-            "`sola precompute`."
-        )
-    references = fingerprint(texts=texts)
-    return {
-        replace(key, run_id=run["run_id"]): fingerprint(
-            run=run["run_id"],
-            references=references,
-            tracks=[commit.files[table].sha256 for table in ("tokens", "masks")],
-            version=VERSION,
-        )
-        for key, commit in precomputed.items()
-    }
-
-
-@task(cache_policy=NO_CACHE)
-def embed_videos(
-    warehouse: str, wanted: dict[Key, str], run_and_texts: tuple[dict, list[str]]
-) -> list[Outcome]:
-    """Publish the vectors of each video's tracks."""
-    store = Warehouse(warehouse)
-    run, texts = run_and_texts
-    precomputed = store.current("precompute", [replace(key, run_id="") for key in wanted])
-    scorer = scorer_of(store, run)
-    references = scorer.encode(texts)
-
-    def tables(key: Key) -> dict[str, pa.Table]:
-        tracks_N, tokens_NTD = scorer.tracks(store, precomputed[replace(key, run_id="")])
-        vectors = track_vectors(scorer.selector, tokens_NTD, references) if len(tracks_N) else ()
-        vectors_16 = [vector_K.astype(np.float16) for vector_K in vectors]
-        columns = {"track_id": tracks_N.tolist(), "vector": vectors_16}
-        return {"search_vectors": rows("search_vectors", key, columns)}
-
-    return publish_each(store, "search", wanted, tables)
-
-
-def unmade_vectors(store: Warehouse, wanted: dict[Key, str]) -> tuple[set[Key], set[Key]]:
-    """The videos without up-to-date vectors: those to make, and those that failed as they are."""
-    missing, failures = set(store.missing("search", wanted)), store.failures("search")
-    failed = {k for k in missing if k in failures and failures[k].fingerprint == wanted[k]}
-    return missing - failed, failed
-
-
 # --- a query ----------------------------------------------------------------------------------
 
 
-def check_text(store: Warehouse, run: dict, text: str) -> None:
+def check_text(store: Warehouse, run: Run, text: str) -> None:
     """Raise ValueError for a text that is empty, or longer than the run's encoder takes."""
     scorer_of(store, run).encode([text])
 
 
-def search(
-    store: Warehouse,
-    run: dict,
-    texts: Sequence[str],
-    wanted: dict[Key, str],
-    text: str,
-    top: int,
-    exact: int,
-) -> Found:
-    """The `top` tracks for a text among those of `wanted` with up-to-date vectors.
+def search(plan: Plan, text: str, top: int, exact: int) -> Found:
+    """The `top` tracks for a text among those of a plan of `vector_plan` with up-to-date vectors.
 
-    `texts` are the reference texts. `exact`: of how many videos, the most promising first, scores
+    `exact`: of how many videos, the most promising first, scores
     are computed by the selector where products are but estimates; at least `top`.
 
     Raises ValueError for a text that is empty, or longer than the run's encoder takes, and
     (WarehouseError) when there is no track at all.
     """
+    store, wanted, (run, texts) = plan.store, plan.wanted, plan.subject
     scorer = scorer_of(store, run)
     (text_WC,) = scorer.encode([text])
-    commits = list(store.current("search", run_id=run["run_id"]).values())
-    index = search_index(store, run["run_id"], commits)
+    commits = list(store.current("search", run_id=run.run_id).values())
+    index = search_index(store, run.run_id, commits)
     asked_V = np.array([wanted.get(commit.key) == commit.fingerprint for commit in commits], bool)
     asked_N = asked_V[index.video_N]
     if not asked_N.any():
@@ -220,7 +96,7 @@ def search(
         scored = _selector_scores(store, scorer, [index.keys[v] for v in videos], text_WC)
     return Found(
         text=text,
-        run_id=run["run_id"],
+        run_id=run.run_id,
         tracks=int(asked_N.sum()),
         videos=len(np.unique(index.video_N[asked_N])),
         scored=len(videos),
@@ -237,15 +113,15 @@ def _best_products(index: SearchIndex, logits_N: np.ndarray, top: int) -> list[S
     count = min(top, int(np.isfinite(logits_N).sum()))
     best = np.argpartition(-logits_N, count - 1)[:count]
     best = best[np.argsort(-logits_N[best], kind="stable")]
-    keys = [replace(index.keys[v], run_id="") for v in index.video_N[best]]
+    keys = [index.keys[v].of(run_id="") for v in index.video_N[best]]
     return list(zip(logits_N[best].tolist(), keys, index.track_N[best].tolist(), strict=True))
 
 
 def _selector_scores(
-    store: Warehouse, scorer: "Scorer", keys: Sequence[Key], text_WC: Tensor
+    store: Warehouse, scorer: Scorer, keys: Sequence[Key], text_WC: Tensor
 ) -> list[Scored]:
     """All tracks of these videos with the logits that the selector gives them, highest first."""
-    videos = [replace(key, run_id="") for key in keys]
+    videos = [key.of(run_id="") for key in keys]
     precomputed = store.current("precompute", videos)
     scored: list[Scored] = []
     for key in videos:
@@ -263,10 +139,10 @@ def promising_videos(video_N: np.ndarray, estimates_N: np.ndarray, count: int) -
     return first_V[np.isfinite(best_V[first_V])]
 
 
-def _hits(store: Warehouse, run: dict, scored: Sequence[Scored]) -> list[Hit]:
-    calibration = calibration_of(run)
+def _hits(store: Warehouse, run: Run, scored: Sequence[Scored]) -> list[Hit]:
     keys = {key for _, key, _ in scored}
-    ingested, precomputed = store.current("ingest", keys), store.current("precompute", keys)
+    ingested = store.current("ingest", {key.of(track_set="") for key in keys})
+    precomputed = store.current("precompute", keys)
     frames = {k: store.read("videos", [c])["frame_count"][0].as_py() for k, c in ingested.items()}
     visible = {
         (key, row["track_id"]): row["visible_frames"]
@@ -278,50 +154,12 @@ def _hits(store: Warehouse, run: dict, scored: Sequence[Scored]) -> list[Hit]:
             dataset=key.dataset,
             split=key.split,
             video_id=key.video_id,
+            track_set=key.track_set,
             track_id=n,
             score=float(expit(logit)),
-            probability=calibration and float(calibration.probability(logit)),
+            probability=run.calibration and float(run.calibration.probability(logit)),
             visible_frames=visible[key, n],
-            frame_count=frames[key],
+            frame_count=frames[key.of(track_set="")],
         )
         for logit, key, n in scored
     ]
-
-
-# --- the model --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """A run's selector and text encoder, and what it reads of a track."""
-
-    selector: Selector
-    encode: Callable[[Sequence[str]], list[Tensor]]
-    token_features: str
-
-    def tracks(self, store: Warehouse, precomputed: Commit) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of a video's grid tracks, and what the selector reads of them (N, T, D)."""
-        candidates_N = read_candidates(store, (precomputed,), [""])[0]
-        features_NTD = read_track_features(store, precomputed, token_features=self.token_features)
-        return np.flatnonzero(candidates_N), features_NTD[candidates_N]
-
-
-def scorer_of(store: Warehouse, run: dict) -> Scorer:
-    """The models of a run."""
-    config = json.loads(run["config"])
-    return _load(
-        str(store.local_copy(run["weights"])),
-        config["text_encoder"],
-        config["token_features"],
-        str(store.work_folder() / "cache" / "text"),
-        device(),
-    )
-
-
-@lru_cache(maxsize=1)
-def _load(path: str, encoder: str, token_features: str, cache: str, where: str) -> Scorer:
-    """One selector and text encoder per process; the encoder is loaded for texts that are new."""
-    selector = load_selector(Path(path)).to(where)
-    cached = CachedTextEncoder(encoder, cache, where)
-    encode = partial(cached.encode, words=selector.config.reads_words)
-    return Scorer(selector, encode, token_features)

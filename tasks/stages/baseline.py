@@ -5,11 +5,9 @@ frame to another.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from sola_model.detection.detector import detect, detector_identity
 from sola_model.extraction.encoding import EncodedVideo
@@ -17,18 +15,16 @@ from sola_model.extraction.prompts import Box, box_prompts
 from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity
 from sola_model.metrics.jf import RLE, empty_rle
 from sola_model.recipes import BoxPrompts, Recipe
+from tasks.stage import Plan, Stage, Unit
 from tasks.stages.detect import worker_detector
-from tasks.stages.label import annotations
-from tasks.stages.outcome import Outcome, publish_each
+from tasks.stages.ingest import INGEST
 from tasks.stages.precompute import worker_sam2
 from tasks.stages.scoring import baseline_scores
 from tasks.tables import read_expressions, read_objects, read_video, rows
-from tasks.worker import device
+from tasks.worker import device, precision
 from warehouse import Key, Warehouse, WarehouseError, fingerprint
-from warehouse.corruptions import frames_of
+from warehouse.frames import frames_of
 from warehouse.masks import mask_columns
-
-VERSION = 1  # raise it when the same frames, expressions and models give other masks or scores
 
 
 def baseline_run(recipe: Recipe) -> str:
@@ -38,13 +34,14 @@ def baseline_run(recipe: Recipe) -> str:
         detector=detector_identity(recipe.detector),
         settings=asdict(recipe.detection),
         sam2=checkpoint_identity(recipe.sam2),
-        version=VERSION,
+        precision=precision(),
+        version=1,
     )
     return f"detector-only-{identity[:8]}"
 
 
-def wanted_baseline(store: Warehouse, dataset: str, split: str, recipe: Recipe) -> dict[Key, str]:
-    """What the baseline of each ingested video depends on.
+def baseline_plan(store: Warehouse, dataset: str, split: str, recipe: Recipe) -> Plan:
+    """The baseline of each ingested video.
 
     Raises:
         WarehouseError: nothing of the split is ingested.
@@ -56,53 +53,41 @@ def wanted_baseline(store: Warehouse, dataset: str, split: str, recipe: Recipe) 
             f"--dataset {dataset} --split {split}` first."
         )
     run_id = baseline_run(recipe)
-    frames = store.read("videos", ingested.values())["content_hash"].to_pylist()
-    return {
-        replace(key, run_id=run_id): fingerprint(
-            run=run_id, frames=content, annotations=annotations(commit)
-        )
-        for (key, commit), content in zip(ingested.items(), frames, strict=True)
-    }
+    return Plan(BASELINE, store, [key.of(run_id=run_id) for key in ingested], recipe)
 
 
-@task(cache_policy=NO_CACHE)
-def detector_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> list[Outcome]:
-    """Publish each video's best boxes, their masks and, where it is labelled, the scores."""
-    store = Warehouse(warehouse)
-    ingested = store.current("ingest", [replace(key, run_id="") for key in wanted])
+def _baseline(unit: Unit) -> dict[str, pa.Table]:
+    """A video's best boxes, their masks and, where it is labelled, the scores."""
+    store, key, recipe = unit.store, unit.key, unit.subject
+    ingested = unit.commit(INGEST)
     detector = worker_detector(recipe.detector, device())
     model = worker_sam2(recipe.sam2, device())
-
-    def tables(key: Key) -> dict[str, pa.Table]:
-        sources = ingested[replace(key, run_id="")]
-        video, expressions = read_video(store, sources), read_expressions(store, sources)
-        texts = [expression.text for expression in expressions]
-        boxes = [
-            Box(
-                frame_index=frame_index,
-                xyxy=found[0].xyxy,
-                score=found[0].score,
-                expression_id=expression.expression_id,
-            )
-            for frame_index, found_E in detect(
-                detector, enumerate(frames_of(video)), texts, recipe.detection
-            )
-            for expression, found in zip(expressions, found_E, strict=True)
-            if found
-        ]
-        masks = _masks(model, video, boxes)
-        place = {expression.expression_id: e for e, expression in enumerate(expressions)}
-        absent = empty_rle(video["height"], video["width"])
-        predictions = [[absent] * video["frame_count"] for _ in expressions]
-        for box, mask in zip(boxes, masks, strict=True):
-            predictions[place[box.expression_id]][box.frame_index] = mask
-        objects = read_objects(store, sources)
-        return {
-            "frame_predictions": _predictions(key, boxes, masks),
-            "scores": baseline_scores(key, video, expressions, predictions, objects),
-        }
-
-    return publish_each(store, "baseline", wanted, tables)
+    video, expressions = read_video(store, ingested), read_expressions(store, ingested)
+    texts = [expression.text for expression in expressions]
+    boxes = [
+        Box(
+            frame_index=frame_index,
+            xyxy=found[0].xyxy,
+            score=found[0].score,
+            expression_id=expression.expression_id,
+        )
+        for frame_index, found_E in detect(
+            detector, enumerate(frames_of(video)), texts, recipe.detection
+        )
+        for expression, found in zip(expressions, found_E, strict=True)
+        if found
+    ]
+    masks = _masks(model, video, boxes)
+    place = {expression.expression_id: e for e, expression in enumerate(expressions)}
+    absent = empty_rle(video["height"], video["width"])
+    predictions = [[absent] * video["frame_count"] for _ in expressions]
+    for box, mask in zip(boxes, masks, strict=True):
+        predictions[place[box.expression_id]][box.frame_index] = mask
+    objects = read_objects(store, ingested)
+    return {
+        "frame_predictions": _predictions(key, boxes, masks),
+        "scores": baseline_scores(key, video, expressions, predictions, objects),
+    }
 
 
 def _masks(model: SAM2Base, video: dict, boxes: Sequence[Box]) -> list[RLE]:
@@ -127,3 +112,15 @@ def _predictions(key: Key, boxes: Sequence[Box], masks: Sequence[RLE]) -> pa.Tab
             **{name: columns[name] for name in ("height", "width", "counts", "area")},
         },
     )
+
+
+BASELINE = Stage(
+    name="baseline",
+    command="baseline --detector NAME --sam2 NAME",
+    keyed_by=("dataset", "split", "video_id", "run_id"),
+    reads=lambda _: {INGEST: ("frames", "expressions", "ground_truth")},
+    settings=lambda recipe: {"run": baseline_run(recipe)},
+    make=_baseline,
+    version=1,
+    covers=("tasks.stages.baseline", "sola_model.detection", "sola_model.metrics"),
+)

@@ -2,84 +2,70 @@
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pyarrow import csv
 
-from sola_model.detection.detector import Detector, detect, detector_identity, load_detector
-from sola_model.recipes import Recipe
-from tasks.stages.outcome import Outcome, publish_each
+from sola_model.detection.detector import Detector, detect, load_detector
+from tasks.stage import Outcome, Plan, Stage, Unit, publish_each
+from tasks.stages.ingest import INGEST
 from tasks.tables import read_expressions, read_video, rows
+from tasks.track_sets import TrackSet
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse, fingerprint
-from warehouse.corruptions import frames_of
-
-VERSION = 2  # raise it when the same frames, expressions and detector give other rows
+from warehouse.frames import frames_of
 
 BOX_COLUMNS = ("expression_id", "frame_index", "x0", "y0", "x1", "y1", "score")
 BOX_SCHEMA = pa.schema([TABLES["detections"].field(name) for name in ("video_id", *BOX_COLUMNS)])
 
 
-def wanted_detections(store: Warehouse, videos: Collection[Key], recipe: Recipe) -> dict[Key, str]:
-    """What the boxes of ingested videos depend on: frames, expressions, detector, this code."""
-    assert recipe.detector
-    ingested = store.current("ingest", videos)
-    weights = detector_identity(recipe.detector)
-    commits = [ingested[key] for key in videos]
-    frames = store.read("videos", commits)["content_hash"].to_pylist()
+def _detections(unit: Unit) -> dict[str, pa.Table]:
+    """The boxes of every expression of a video, in its prompt frames."""
+    track_set: TrackSet = unit.subject
+    assert track_set.boxes
+    ingested = unit.commit(INGEST)
+    video, expressions = read_video(unit.store, ingested), read_expressions(unit.store, ingested)
+    prompted = range(0, video["frame_count"], track_set.extraction.grid.stride)
+    names = [video["frames"][t] for t in prompted]
+    frames = zip(prompted, frames_of(video, track_set.corruption, names), strict=True)
+    texts = [expression.text for expression in expressions]
+    detector = worker_detector(track_set.boxes.name, device())
+    found = [
+        (expression.expression_id, frame_index, *box.xyxy, box.score, box.phrase, box.token_scores)
+        for frame_index, boxes_E in detect(detector, frames, texts, track_set.boxes.settings)
+        for expression, boxes in zip(expressions, boxes_E, strict=True)
+        for box in boxes
+    ]
+    fields = (*BOX_COLUMNS, "phrase", "token_scores")
+    columns: Iterable[Sequence] = zip(*found, strict=True) if found else ([] for _ in fields)
+    return {"detections": rows("detections", unit.key, dict(zip(fields, columns, strict=True)))}
+
+
+def _settings(track_set: TrackSet) -> dict[str, Any]:
+    assert track_set.boxes
     return {
-        key: fingerprint(
-            frames=content,
-            expressions=commit.files["expressions"].sha256,
-            detector=weights,
-            settings=asdict(recipe.detection),
-            stride=recipe.extraction.grid.stride,
-            version=VERSION,
-        )
-        for key, commit, content in zip(videos, commits, frames, strict=True)
+        "detector": track_set.boxes.identity,
+        "settings": track_set.boxes.settings,
+        "stride": track_set.extraction.grid.stride,
+        "corruption": track_set.corruption,
     }
 
 
-@task(cache_policy=NO_CACHE)
-def detect_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> list[Outcome]:
-    """Publish the boxes of every expression of each video, in its prompt frames."""
-    store = Warehouse(warehouse)
-    ingested = store.current("ingest", wanted)
-    detector = worker_detector(recipe.detector, device())
-
-    def tables(key: Key) -> dict[str, pa.Table]:
-        video = read_video(store, ingested[key])
-        expressions = read_expressions(store, ingested[key])
-        prompted = range(0, video["frame_count"], recipe.extraction.grid.stride)
-        names = [video["frames"][t] for t in prompted]
-        frames = zip(prompted, frames_of(video, names), strict=True)
-        texts = [expression.text for expression in expressions]
-        found = [
-            (
-                expression.expression_id,
-                frame_index,
-                *box.xyxy,
-                box.score,
-                box.phrase,
-                box.token_scores,
-            )
-            for frame_index, boxes_E in detect(detector, frames, texts, recipe.detection)
-            for expression, boxes in zip(expressions, boxes_E, strict=True)
-            for box in boxes
-        ]
-        fields = (*BOX_COLUMNS, "phrase", "token_scores")
-        columns: Iterable[Sequence] = zip(*found, strict=True) if found else ([] for _ in fields)
-        return {"detections": rows("detections", key, dict(zip(fields, columns, strict=True)))}
-
-    return publish_each(store, "detect", wanted, tables)
+DETECT = Stage(
+    name="detect",
+    command="precompute --root DIR",
+    keyed_by=("dataset", "split", "video_id", "track_set"),
+    reads=lambda _: {INGEST: ("frames", "expressions")},
+    settings=_settings,
+    make=_detections,
+    version=2,
+    covers=("tasks.stages.detect", "sola_model.detection"),
+)
 
 
 @lru_cache(maxsize=1)
@@ -88,11 +74,10 @@ def worker_detector(name: str, where: str) -> Detector:
     return load_detector(name, where)
 
 
-@task(cache_policy=NO_CACHE)
 def import_boxes(
-    warehouse: str, dataset: str, split: str, video_ids: Sequence[str], file: str
+    store: Warehouse, tracked: Collection[Key], track_set: TrackSet, file: str
 ) -> list[Outcome]:
-    """Publish the boxes that a CSV, JSON or Parquet file has for these videos of a split.
+    """Publish the boxes that a CSV, JSON or Parquet file has for videos, given by tracks' keys.
 
     Columns: video_id, expression_id, frame_index (from 0), x0, y0, x1, y1 (pixels of the video)
     and score. A box that fits no expression or frame makes its video a failure.
@@ -100,25 +85,29 @@ def import_boxes(
     Raises:
         ValueError: the file has other columns, cannot be read, or names none of the videos.
     """
-    store = Warehouse(warehouse)
-    ingested = store.current("ingest", dataset=dataset, split=split)
     given = _read_boxes(Path(file))
     boxes = {
-        Key(dataset=dataset, split=split, video_id=video_id): found
-        for video_id in video_ids
-        if (found := given.filter(pc.equal(given["video_id"], video_id))).num_rows
+        key: found
+        for key in tracked
+        if (found := given.filter(pc.equal(given["video_id"], key.video_id))).num_rows
     }
     if not boxes:
+        asked = ", ".join(key.video_id for key in list(tracked)[:3])
         raise ValueError(
             f"{file} has boxes of {', '.join(pc.unique(given['video_id']).to_pylist()[:3]) or 'no'}"
-            f" videos, but none of {dataset}/{split} ({', '.join(video_ids[:3])}, ...). Its column "
-            "video_id must hold the ids of this split."
+            f" videos, but none of this split ({asked}, ...). Its column video_id must hold the "
+            "ids of this split."
         )
-    wanted = {key: fingerprint(boxes=found.to_pylist()) for key, found in boxes.items()}
+    plan = Plan(DETECT, store, boxes, track_set)
+    wanted = {
+        key: fingerprint(planned=planned, boxes=boxes[key].to_pylist())
+        for key, planned in plan.wanted.items()
+    }
 
     def tables(key: Key) -> dict[str, pa.Table]:
-        video, found = read_video(store, ingested[key]), boxes[key]
-        expressions = {e.expression_id for e in read_expressions(store, ingested[key])}
+        ingested, found = plan.unit(key).commit(INGEST), boxes[key]
+        video = read_video(store, ingested)
+        expressions = {e.expression_id for e in read_expressions(store, ingested)}
         for box in found.to_pylist():
             if box["expression_id"] not in expressions:
                 raise ValueError(
@@ -134,7 +123,7 @@ def import_boxes(
         columns |= {name: [None] * len(found) for name in ("phrase", "token_scores")}
         return {"detections": rows("detections", key, columns)}
 
-    return publish_each(store, "detect", wanted, tables)
+    return publish_each(store, DETECT.name, wanted, tables, plan.provenance)
 
 
 def _read_boxes(file: Path) -> pa.Table:

@@ -1,15 +1,11 @@
 """Select tracks for every expression with a trained selector, and score what they cover."""
 
-import json
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from scipy.special import logit
 
 from sola_model.selector.base import Selector
@@ -17,8 +13,10 @@ from sola_model.selector.calibration import Calibration
 from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.inference import alignment_scores
 from sola_model.text.cache import CachedTextEncoder
-from tasks.stages.label import annotations
-from tasks.stages.outcome import Outcome, publish_each
+from tasks.runs import TRAIN, Run
+from tasks.stage import Plan, Stage, Unit
+from tasks.stages.ingest import INGEST
+from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE
 from tasks.stages.scoring import score_tables
 from tasks.tables import (
     Expression,
@@ -29,98 +27,71 @@ from tasks.tables import (
     read_track_features,
     read_video,
     rows,
-    track_commits,
 )
 from tasks.worker import device
-from warehouse import Key, Warehouse, WarehouseError, fingerprint
-
-VERSION = 3  # raise it when the same run and tracks give other predictions or scores
+from warehouse import Key, Warehouse
 
 
-def find_run(store: Warehouse, run_id: str | None) -> dict:
-    """The row of `runs` with this id, or of the newest run.
-
-    Raises:
-        WarehouseError: there is no such run.
-    """
-    commits = sorted(store.current("train").values(), key=lambda commit: commit.created_at)
-    chosen = [c for c in commits if run_id is None or c.key.run_id == run_id][-1:]
-    if not chosen:
-        runs = ", ".join(commit.key.run_id for commit in commits)
-        raise WarehouseError(
-            f"there is no run {run_id or ''} in {store.url}. It has: "
-            f"{runs or 'none yet; train one with `sola train`'}."
-        )
-    return store.read("runs", chosen).to_pylist()[0]
+def score_plan(store: Warehouse, run: Run, dataset: str, split: str, track_set: str) -> Plan:
+    """The predictions and scores of a run for each video that has tracks of this set."""
+    tracked = store.current("precompute", dataset=dataset, split=split, track_set=track_set)
+    return Plan(EVALUATE, store, [key.of(run_id=run.run_id) for key in tracked], run)
 
 
-def wanted_scores(store: Warehouse, run: dict, dataset: str, split: str) -> dict[Key, str]:
-    """What the scores of each precomputed video depend on; `run` is a row of `runs`."""
-    ingested = store.current("ingest", dataset=dataset, split=split)
-    precomputed = store.current("precompute", dataset=dataset, split=split)
-    boxed = store.current("box_tracks", dataset=dataset, split=split)
+def _scores(unit: Unit) -> dict[str, pa.Table]:
+    """The predictions for a video's expressions and, where it is labelled, their scores."""
+    store, key, run = unit.store, unit.key, unit.subject
+    recipe, ingested = run.recipe, unit.commit(INGEST)
+    tracks = unit.tracks(PRECOMPUTE, BOX_TRACKS)
+    expressions = read_expressions(store, ingested)
+    scores_EN = alignment_scores(
+        _selector(str(store.local_copy(run.weights)), device()),
+        _text_encoder(recipe.text_encoder, str(store.work_folder() / "cache" / "text"), device()),
+        read_track_features(store, *tracks, token_features=recipe.token_features),
+        [expression.text for expression in expressions],
+        read_candidates(
+            store,
+            tracks,
+            [expression.expression_id for expression in expressions],
+            background=recipe.background_in_inference,
+        ),
+    )
     return {
-        replace(key, run_id=run["run_id"]): fingerprint(
-            run=run["run_id"],
-            tracks=[
-                commits[key].files[table].sha256
-                for commits in (precomputed, boxed)
-                if key in commits
-                for table in ("tokens", "masks")
-            ],
-            annotations=annotations(ingested[key]),
-            version=VERSION,
-        )
-        for key in precomputed
+        "predictions": _predictions(key, expressions, scores_EN, run.tau, run.calibration),
+        **score_tables(
+            key,
+            read_video(store, ingested),
+            expressions,
+            read_mask_tracks(store, *tracks),
+            read_objects(store, ingested),
+            scores_EN,
+            run.tau,
+        ),
     }
 
 
-@task(cache_policy=NO_CACHE)
-def evaluate_videos(warehouse: str, wanted: dict[Key, str], run: dict) -> list[Outcome]:
-    """Publish the predictions of each video and, where it is labelled, their scores."""
-    store = Warehouse(warehouse)
-    videos = [replace(key, run_id="") for key in wanted]
-    ingested = store.current("ingest", videos)
-    config = json.loads(run["config"])
-    calibration = calibration_of(run)
-    tau, text_encoder = config["tau"], config["text_encoder"]
-    selector_path = str(store.local_copy(run["weights"]))
-
-    def tables(key: Key) -> dict[str, pa.Table]:
-        video = replace(key, run_id="")
-        sources, tracks = ingested[video], track_commits(store, video)
-        expressions = read_expressions(store, sources)
-        scores_EN = alignment_scores(
-            _selector(selector_path, device()),
-            _text_encoder(text_encoder, str(store.work_folder() / "cache" / "text"), device()),
-            read_track_features(store, *tracks, token_features=config["token_features"]),
-            [expression.text for expression in expressions],
-            read_candidates(
-                store,
-                tracks,
-                [e.expression_id for e in expressions],
-                background=config["background_in_inference"],
-            ),
-        )
-        return {
-            "predictions": _predictions(key, expressions, scores_EN, tau, calibration),
-            **score_tables(
-                key,
-                read_video(store, sources),
-                expressions,
-                read_mask_tracks(store, *tracks),
-                read_objects(store, sources),
-                scores_EN,
-                tau,
-            ),
-        }
-
-    return publish_each(store, "evaluate", wanted, tables)
-
-
-def calibration_of(run: dict) -> Calibration | None:
-    """What makes probabilities of the scores of a run, a row of `runs`."""
-    return None if run["temperature"] is None else Calibration(run["temperature"], run["bias"])
+EVALUATE = Stage(
+    name="evaluate",
+    command="evaluate",
+    keyed_by=("dataset", "split", "video_id", "run_id", "track_set"),
+    reads=lambda _: {
+        INGEST: ("expressions", "ground_truth"),
+        PRECOMPUTE: ("prompts", "masks", "tokens"),
+        BOX_TRACKS: ("prompts", "masks", "tokens"),
+        TRAIN: (),
+    },
+    optional=(BOX_TRACKS,),
+    settings=lambda run: {"run": run.run_id},
+    make=_scores,
+    version=3,
+    covers=(
+        "tasks.stages.evaluate",
+        "tasks.stages.scoring",
+        "sola_model.selector",
+        "sola_model.metrics",
+        "sola_model.masks",
+    ),
+)
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,7 @@
 """Read a split of a data set into the warehouse: videos, expressions, ground truth."""
 
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.shards import in_shard
-from tasks.stages.outcome import Outcome, publish_each
+from tasks.stage import Outcome, Stage, publish_each
 from tasks.tables import source_tables
-from warehouse import Key, Warehouse, fingerprint
-from warehouse.commits import printable
-from warehouse.corruptions import base_split
+from warehouse import Commit, Key, Warehouse, fingerprint
+from warehouse.commits import Making, printable
 from warehouse.frames import content_hash, frame_size, stat_signature
 from warehouse.sources import read_split
 from warehouse.sources.base import BadVideo, SourceVideo
@@ -28,10 +28,12 @@ def ingest_split(
     split: str,
     limit: int | None = None,
     shard: str | None = None,
+    rehash: bool = False,
 ) -> list[Outcome]:
     """Publish the videos of a split that are new or changed; say how every video of it is now.
 
-    Of a `shard`, see `tasks.shards`, or of the first `limit` videos only.
+    Of a `shard`, see `tasks.shards`, or of the first `limit` videos only. `rehash`: read all
+    frames, to find those that were replaced by others of the same size and time.
 
     Raises:
         SourceError: the split as a whole cannot be read.
@@ -39,7 +41,7 @@ def ingest_split(
     """
     chosen = in_shard(shard)
     store = Warehouse.create(warehouse)
-    found = [_in_unicode(v) for v in read_split(dataset, Path(root).resolve(), base_split(split))]
+    found = [_in_unicode(video) for video in read_split(dataset, Path(root).resolve(), split)]
     found = [video for video in found if chosen(video.video_id)][:limit]
     videos = {
         Key(dataset=dataset, split=split, video_id=video.video_id): video
@@ -52,24 +54,60 @@ def ingest_split(
         key = Key(dataset=dataset, split=split, video_id=video.video_id)
         if key not in videos:  # else the good one of the two of this id counts
             store.publish_failure("ingest", key, "unreadable", video.error)
-    wanted = {
-        key: fingerprint(
-            files=stat_signature(video.path, video.frames),
-            path=str(video.path),
-            **_annotations(video),
-        )
-        for key, video in videos.items()
-    }
+    current = store.current("ingest", videos)
+    read = {key: _Source(video, current.get(key)) for key, video in videos.items()}
+    if rehash:
+        for source in read.values():
+            source.look_again()
+    wanted = {key: source.fingerprint for key, source in read.items()}
 
     def tables(key: Key) -> dict[str, pa.Table]:
-        path, frames = videos[key].path, videos[key].frames
-        size = frame_size(path, frames)
-        return source_tables(key, videos[key], size, content_hash(path, frames))
+        video, content = videos[key], read[key].content
+        return source_tables(key, video, frame_size(video.path, video.frames), content)
+
+    def provenance(key: Key) -> dict[str, Any]:
+        making = Making(settings=read[key].settings, version=INGEST.version)
+        return {"contents": {"frames": read[key].content}, "inputs": (), "making": making}
 
     missing = set(store.missing("ingest", wanted))
     outcomes += [Outcome(key.video_id, "done") for key in wanted if key not in missing]
-    changed = {key: current for key, current in wanted.items() if key in missing}
-    return outcomes + publish_each(store, "ingest", changed, tables)
+    changed = {key: named for key, named in wanted.items() if key in missing}
+    return outcomes + publish_each(store, INGEST.name, changed, tables, provenance)
+
+
+class _Source:
+    """The frames and annotations of a video as they are now, and as they were read before.
+
+    A video is read when the size or time of a file differs, or when `look_again` has found that the
+    frames differ all the same; that is remembered for as long as the files keep size and time.
+    """
+
+    def __init__(self, video: SourceVideo, before: Commit | None) -> None:
+        self._video, self._before = video, before
+        self.files = stat_signature(video.path, video.frames)
+        known = (before and before.making.settings) or {}
+        self.replaced = known.get("replaced") if known.get("files") == self.files else None
+
+    @cached_property
+    def content(self) -> str:
+        """What names the frames."""
+        return content_hash(self._video.path, self._video.frames)
+
+    def look_again(self) -> None:
+        if self._before and self.content != self._before.contents["frames"]:
+            self.replaced = self.content
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        found = {"path": str(self._video.path), "files": self.files}
+        return found | ({"replaced": self.replaced} if self.replaced else {})
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(**self.settings, **_annotations(self._video), version=INGEST.version)
+
+
+INGEST = Stage(name="ingest", command="precompute --root DIR", covers=("tasks.stages.ingest",))
 
 
 def _in_unicode(video: SourceVideo | BadVideo) -> SourceVideo | BadVideo:

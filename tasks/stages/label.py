@@ -1,66 +1,44 @@
 """Pseudo-labels: the IoU of every track with the ground truth of every expression."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import Recipe
-from tasks.stages.outcome import Outcome, publish_each
+from tasks.stage import Plan, Stage, Unit
+from tasks.stages.ingest import INGEST
+from tasks.stages.precompute import PRECOMPUTE
 from tasks.tables import read_expressions, read_mask_tracks, read_objects, rows
-from warehouse import Commit, Key, Warehouse, fingerprint
-
-VERSION = 1  # raise it when the same tracks and ground truth give other labels
+from warehouse import Warehouse
 
 
-def wanted_labels(store: Warehouse, dataset: str, split: str, recipe: Recipe) -> dict[Key, str]:
-    """What the labels of each precomputed, labelled video depend on."""
+def label_plan(store: Warehouse, dataset: str, split: str, track_set: str, recipe: Recipe) -> Plan:
+    """The labels of each labelled video of a split that has tracks of this set."""
+    tracked = store.current("precompute", dataset=dataset, split=split, track_set=track_set)
     ingested = store.current("ingest", dataset=dataset, split=split)
-    precomputed = store.current("precompute", dataset=dataset, split=split)
-    expressions = store.read("expressions", [ingested[key] for key in precomputed])
+    there = [ingested[key.of(track_set="")] for key in tracked if key.of(track_set="") in ingested]
+    expressions = store.read("expressions", there)
     labelled = set(
         expressions.filter(pc.is_valid(expressions["object_ids"]))["video_id"].to_pylist()
     )
-    return {
-        key: fingerprint(
-            tracks=commit.files["masks"].sha256,
-            annotations=annotations(ingested[key]),
-            threshold=recipe.label_threshold,
-            empty_frames=recipe.empty_frames,
-            version=VERSION,
-        )
-        for key, commit in precomputed.items()
-        if key.video_id in labelled
-    }
+    return Plan(LABEL, store, [key for key in tracked if key.video_id in labelled], recipe)
 
 
-def annotations(ingested: Commit) -> list[str]:
-    """What names a video's expressions and ground truth in fingerprints."""
-    return [ingested.files[table].sha256 for table in ("expressions", "ground_truth")]
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    return {"threshold": recipe.label_threshold, "empty_frames": recipe.empty_frames}
 
 
-@task(cache_policy=NO_CACHE)
-def label_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> list[Outcome]:
-    """Compute and publish the pseudo-labels of each video."""
-    store = Warehouse(warehouse)
-    ingested, precomputed = store.current("ingest", wanted), store.current("precompute", wanted)
-
-    def tables(key: Key) -> dict[str, pa.Table]:
-        return {"pseudo_labels": _labels(store, key, ingested[key], precomputed[key], recipe)}
-
-    return publish_each(store, "label", wanted, tables)
-
-
-def _labels(
-    store: Warehouse, key: Key, ingested: Commit, precomputed: Commit, recipe: Recipe
-) -> pa.Table:
+def _labels(unit: Unit) -> dict[str, pa.Table]:
     """A row per (expression, track): the best overlap with any object of the expression.
 
     An expression without target has overlap 0 with every track, so all its labels are negative.
     """
-    tracks, objects = read_mask_tracks(store, precomputed), read_objects(store, ingested)
+    store, ingested, recipe = unit.store, unit.commit(INGEST), unit.subject
+    tracks = read_mask_tracks(store, unit.commit(PRECOMPUTE))
+    objects = read_objects(store, ingested)
     overlaps = None
     if tracks and objects:
         overlaps = track_overlaps(tracks, list(objects.values()), recipe.empty_frames)
@@ -81,4 +59,15 @@ def _labels(
             columns["precision"].append(precision)
             columns["recall"].append(recall)
             columns["label"].append(miou > recipe.label_threshold)
-    return rows("pseudo_labels", key, columns)
+    return {"pseudo_labels": rows("pseudo_labels", unit.key, columns)}
+
+
+LABEL = Stage(
+    name="label",
+    command="label",
+    keyed_by=("dataset", "split", "video_id", "track_set"),
+    reads=lambda _: {INGEST: ("expressions", "ground_truth"), PRECOMPUTE: ("masks",)},
+    settings=_settings,
+    make=_labels,
+    covers=("tasks.stages.label", "sola_model.metrics", "sola_model.masks"),
+)

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from sola_model.masks.runs import RunTrack, empty_track, pack, union
 from sola_model.metrics.jf import j_and_f
-from tasks.stages.scoring import VOID
 from tasks.tables import read_expressions, read_mask_tracks, read_objects, read_video
 from tasks.training.training_set import TrainingSet
 from warehouse import Warehouse
+from warehouse.sources import VOID
 
 
 class _Masks(NamedTuple):
@@ -28,7 +28,8 @@ class SelectionJudge:
 
     def __init__(self, store: Warehouse, data: TrainingSet) -> None:
         self._store, self._data = store, data
-        self._ingested, self._precomputed = store.current("ingest"), store.current("precompute")
+        self._ingested = store.current("ingest", {key.of(track_set="") for key in data.keys})
+        self._precomputed = store.current("precompute", data.keys)
         self._masks: dict[int, _Masks] = {}
         self._scores: dict[tuple[int, int, tuple[int, ...]], float] = {}
 
@@ -44,7 +45,7 @@ class SelectionJudge:
 
     def _read(self, index: int) -> _Masks:
         key = self._data.keys[index]
-        ingested = self._ingested[key]
+        ingested = self._ingested[key.of(track_set="")]
         video, objects = read_video(self._store, ingested), read_objects(self._store, ingested)
         nothing = empty_track(video["height"], video["width"], video["frame_count"])
         packed = {name: pack(masks) for name, masks in objects.items()}

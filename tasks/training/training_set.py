@@ -53,17 +53,30 @@ class TrainingSet:
 
 
 def video_contents(store: Warehouse, keys: Sequence[Key]) -> list[str]:
-    """What names each video's expressions, tracks and labels in identities."""
-    tables = {"ingest": ["expressions"], "precompute": ["tokens", "masks"],
-              "label": ["pseudo_labels"]}  # fmt: skip
-    commits = {stage: store.current(stage) for stage in tables}
+    """What names each video's expressions, tracks and labels in identities.
+
+    `keys` are those of labels: of a video and a track set.
+    """
+    sources = {"ingest": ["expressions"], "precompute": ["tokens", "masks"],
+               "label": ["pseudo_labels"]}  # fmt: skip
+    commits = _commits(store, keys)
     return [
         fingerprint(
             video=(key.dataset, key.split, key.video_id),
-            files=[commits[s][key].files[t].sha256 for s, names in tables.items() for t in names],
+            files=[commits[s][key].files[t].sha256 for s, names in sources.items() for t in names],
         )
         for key in keys
     ]
+
+
+def _commits(store: Warehouse, keys: Sequence[Key]) -> dict[str, dict[Key, Commit]]:
+    """stage -> key of the labels -> what the stage made of its video (and track set)."""
+    ingested = store.current("ingest", {key.of(track_set="") for key in keys})
+    return {
+        "ingest": {key: ingested[key.of(track_set="")] for key in keys},
+        "precompute": store.current("precompute", keys),
+        "label": store.current("label", keys),
+    }
 
 
 def training_set(
@@ -161,8 +174,7 @@ def _write_videos(
     inference: bool,
 ) -> tuple[list[str], list[dict], int]:
     """Distinct texts, the index of each video, and the token width D."""
-    ingested, precomputed = store.current("ingest"), store.current("precompute")
-    labelled = store.current("label")
+    ingested, precomputed, labelled = _commits(store, keys).values()
     text_index: dict[str, int] = {}
     videos, width = [], recipe.selector.token_dim
     with (folder / "tokens.f16").open("wb") as tokens, (folder / "labels.u1").open("wb") as labels:

@@ -7,14 +7,16 @@ WITH buckets AS (
         run_id,
         dataset,
         split,
+        track_set,
         least(floor(score * 10), 9)::INTEGER / 10 AS score_from,
         count(*) AS pairs,
         avg(score) AS mean_score,
         avg(probability) AS mean_probability,
         avg(label::INTEGER) AS positive_rate
     FROM predictions
-    JOIN pseudo_labels USING (dataset, split, video_id, expression_id, track_id)
-    GROUP BY run_id, dataset, split, score_from
+    JOIN pseudo_labels USING (dataset, split, video_id, track_set, expression_id, track_id)
+    WHERE NOT predictions.stale AND NOT pseudo_labels.stale
+    GROUP BY run_id, dataset, split, track_set, score_from
 )
 SELECT
     *,
@@ -23,5 +25,5 @@ SELECT
     sum(pairs * abs(mean_probability - positive_rate)) OVER of_split / sum(pairs) OVER of_split
         AS calibrated_error
 FROM buckets
-WINDOW of_split AS (PARTITION BY run_id, dataset, split)
-ORDER BY run_id, dataset, split, score_from
+WINDOW of_split AS (PARTITION BY run_id, dataset, split, track_set)
+ORDER BY run_id, dataset, split, track_set, score_from

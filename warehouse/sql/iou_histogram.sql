@@ -2,9 +2,11 @@
 SELECT
     dataset,
     split,
+    track_set,
     least(floor(miou * 10), 9)::INTEGER / 10 AS miou_from,
     count(*) AS labels,
     count(*) FILTER (label) AS positives
 FROM pseudo_labels
-GROUP BY dataset, split, miou_from
-ORDER BY dataset, split, miou_from
+WHERE NOT stale
+GROUP BY dataset, split, track_set, miou_from
+ORDER BY dataset, split, track_set, miou_from

@@ -3,6 +3,7 @@ SELECT
     dataset,
     split,
     video_id,
+    track_set,
     expression_id,
     any_value(text) AS text,
     count(*) AS tracks,
@@ -10,5 +11,6 @@ SELECT
     max(miou) AS best_miou
 FROM pseudo_labels
 JOIN expressions USING (dataset, split, video_id, expression_id)
-GROUP BY dataset, split, video_id, expression_id
-ORDER BY positives, dataset, split, video_id, expression_id
+WHERE NOT stale
+GROUP BY dataset, split, video_id, track_set, expression_id
+ORDER BY positives, dataset, split, video_id, track_set, expression_id

@@ -3,22 +3,26 @@ WITH per_expression AS (
     SELECT
         dataset,
         split,
+        track_set,
         video_id,
         expression_id,
         count(*) AS labels,
         count(*) FILTER (label) AS positives,
         max(miou) AS best_miou
     FROM pseudo_labels
-    GROUP BY dataset, split, video_id, expression_id
+    WHERE NOT stale
+    GROUP BY dataset, split, track_set, video_id, expression_id
 ),
 per_split AS (
-    SELECT dataset, split, count(DISTINCT (video_id, track_id)) AS tracks
+    SELECT dataset, split, track_set, count(DISTINCT (video_id, track_id)) AS tracks
     FROM pseudo_labels
-    GROUP BY dataset, split
+    WHERE NOT stale
+    GROUP BY dataset, split, track_set
 )
 SELECT
     dataset,
     split,
+    track_set,
     count(DISTINCT video_id) AS videos,
     count(*) AS expressions,
     any_value(tracks) AS tracks,
@@ -28,6 +32,6 @@ SELECT
     count(*) FILTER (positives = 0) AS expressions_without_positive,
     avg(best_miou) AS mean_best_miou
 FROM per_expression
-JOIN per_split USING (dataset, split)
-GROUP BY dataset, split
-ORDER BY dataset, split
+JOIN per_split USING (dataset, split, track_set)
+GROUP BY dataset, split, track_set
+ORDER BY dataset, split, track_set

@@ -8,8 +8,9 @@ WITH validated AS (
         AND epoch = CASE WHEN weights LIKE '%/best' THEN best_epoch ELSE epochs END
 ),
 evaluated AS (
-    SELECT run_id, dataset || '/' || split AS evaluated_on, 100 * avg(jf) AS jf
+    SELECT run_id, dataset || '/' || split AS evaluated_on, track_set, 100 * avg(jf) AS jf
     FROM scores
+    WHERE NOT stale
     GROUP BY ALL
 )
 SELECT
@@ -18,6 +19,7 @@ SELECT
     train_videos,
     parent,
     evaluated_on,
+    track_set,
     count(DISTINCT seed) AS seeds,
     round(avg(validation_jf), 2) AS validation_jf,
     round(stddev_samp(validation_jf), 2) AS validation_spread,
@@ -27,4 +29,4 @@ FROM runs
 LEFT JOIN validated USING (run_id)
 LEFT JOIN evaluated USING (run_id)
 GROUP BY ALL
-ORDER BY trained_on, evaluated_on, recipe, parent
+ORDER BY trained_on, evaluated_on, track_set, recipe, parent

@@ -3,6 +3,7 @@ SELECT
     run_id,
     dataset,
     split,
+    track_set,
     slice,
     value,
     count(*) AS expressions,
@@ -14,5 +15,6 @@ SELECT
     round(100 * avg(lost_in_selection), 2) AS lost_in_selection
 FROM expression_scores
 JOIN expression_slices USING (dataset, split, video_id, expression_id)
-GROUP BY run_id, dataset, split, slice, place, value
-ORDER BY run_id, dataset, split, slice, place, value
+WHERE NOT stale
+GROUP BY run_id, dataset, split, track_set, slice, place, value
+ORDER BY run_id, dataset, split, track_set, slice, place, value

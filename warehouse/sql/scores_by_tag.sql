@@ -7,6 +7,7 @@ SELECT
     run_id,
     dataset,
     split,
+    track_set,
     tag,
     count(*) AS expressions,
     round(100 * avg(jf), 2) AS jf,
@@ -16,5 +17,6 @@ SELECT
     round(100 * avg(random_track_jf), 2) AS random_track_jf
 FROM scores
 JOIN tagged USING (dataset, split, video_id, expression_id)
-GROUP BY run_id, dataset, split, tag
-ORDER BY run_id, dataset, split, tag
+WHERE NOT stale
+GROUP BY run_id, dataset, split, track_set, tag
+ORDER BY run_id, dataset, split, track_set, tag

@@ -3,6 +3,7 @@
 -- is the share of them with an empty prediction, t_acc that of the others with a non-empty one,
 -- challenge (MeViS v2) the mean of J&F, n_acc and t_acc. zero_shot: neither the run nor a parent
 -- was trained on this data set in any version; null: an imported checkpoint, so not known.
+-- Scores that are stale are left out; `status` counts them.
 WITH RECURSIVE lineage AS (
     SELECT run_id, parent, dataset FROM runs
     UNION
@@ -22,6 +23,7 @@ means AS (
         run_id,
         dataset,
         split,
+        track_set,
         count(*) AS expressions,
         avg(j) AS j,
         avg(f) AS f,
@@ -37,20 +39,22 @@ means AS (
             avg((NOT predicted_empty)::INTEGER) FILTER (targets > 0)
         END AS t_acc
     FROM expression_scores
-    GROUP BY run_id, dataset, split
+    WHERE NOT stale
+    GROUP BY run_id, dataset, split, track_set
 )
 SELECT
     run_id,
     means.dataset,
     means.split,
+    track_set,
     runs.dataset || '/' || runs.split AS trained_on,
     CASE WHEN NOT list_contains(on_sets, 'imported') THEN
         NOT list_contains(on_sets, regexp_replace(means.dataset, '-v\d+$', ''))
     END AS zero_shot,
     expressions,
-    round(100 * COLUMNS(means.* EXCLUDE (run_id, dataset, split, expressions)), 2),
+    round(100 * COLUMNS(means.* EXCLUDE (run_id, dataset, split, track_set, expressions)), 2),
     round(100 * (jf + n_acc + t_acc) / 3, 2) AS challenge
 FROM means
 LEFT JOIN runs USING (run_id)
 LEFT JOIN trained USING (run_id)
-ORDER BY run_id, means.dataset, means.split
+ORDER BY run_id, means.dataset, means.split, track_set

@@ -3,10 +3,11 @@ SELECT
     dataset,
     split,
     video_id,
+    track_set,
     any_value(frame_count) AS frames,
     count(track_id) AS tracks,
     avg(visible_frames / frame_count) AS mean_visible_share
 FROM videos
-LEFT JOIN tracks USING (dataset, split, video_id)
-GROUP BY dataset, split, video_id
-ORDER BY tracks DESC, dataset, split, video_id
+LEFT JOIN (FROM tracks WHERE NOT stale) USING (dataset, split, video_id)
+GROUP BY dataset, split, video_id, track_set
+ORDER BY tracks DESC, dataset, split, video_id, track_set

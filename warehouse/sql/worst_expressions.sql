@@ -3,6 +3,7 @@ SELECT
     run_id,
     dataset,
     split,
+    track_set,
     video_id,
     expression_id,
     text,
@@ -11,8 +12,9 @@ SELECT
     round(100 * oracle_jf, 1) AS oracle_jf
 FROM scores
 JOIN expressions USING (dataset, split, video_id, expression_id)
+WHERE NOT stale
 QUALIFY row_number() OVER (
-    PARTITION BY run_id, dataset, split
+    PARTITION BY run_id, dataset, split, track_set
     ORDER BY scores.jf, video_id, expression_id
 ) <= 10
-ORDER BY run_id, dataset, split, scores.jf, video_id, expression_id
+ORDER BY run_id, dataset, split, track_set, scores.jf, video_id, expression_id

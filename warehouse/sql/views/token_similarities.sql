@@ -5,13 +5,14 @@
 -- MATERIALIZED keeps the order of the joins, of which that of tokens is large: clips have numbers
 -- in it, only tracks that are best of an expression stand on one side, and each pair is there once.
 WITH clips AS MATERIALIZED (
-    SELECT dataset, split, video_id, (row_number() OVER ())::INTEGER AS clip
-    FROM (SELECT DISTINCT dataset, split, video_id FROM pseudo_labels)
+    SELECT dataset, split, video_id, track_set, (row_number() OVER ())::INTEGER AS clip
+    FROM (SELECT DISTINCT dataset, split, video_id, track_set FROM pseudo_labels WHERE NOT stale)
 ),
 labels AS MATERIALIZED (
     SELECT clip, expression_id, track_id, miou
     FROM pseudo_labels
-    JOIN clips USING (dataset, split, video_id)
+    JOIN clips USING (dataset, split, video_id, track_set)
+    WHERE NOT stale
 ),
 best AS MATERIALIZED (
     SELECT clip, expression_id, min_by(track_id, (-miou, track_id)) AS best_track_id
@@ -21,9 +22,9 @@ best AS MATERIALIZED (
 visible AS MATERIALIZED (
     SELECT clip, track_id, frame_index, token
     FROM tokens
-    JOIN masks USING (dataset, split, video_id, track_id, frame_index)
-    JOIN clips USING (dataset, split, video_id)
-    WHERE area > 0
+    JOIN masks USING (dataset, split, video_id, track_set, track_id, frame_index)
+    JOIN clips USING (dataset, split, video_id, track_set)
+    WHERE area > 0 AND NOT tokens.stale
 ),
 best_visible AS MATERIALIZED (
     SELECT clip, track_id AS best_track_id, frame_index, token
@@ -40,7 +41,7 @@ similarities AS MATERIALIZED (
     JOIN best_visible USING (clip, frame_index)
     GROUP BY clip, own.track_id, best_track_id
 )
-SELECT dataset, split, video_id, track_id, best_track_id, expression_id, miou, similarity
+SELECT dataset, split, video_id, track_set, track_id, best_track_id, expression_id, miou, similarity
 FROM labels
 JOIN best USING (clip, expression_id)
 JOIN similarities USING (clip, track_id, best_track_id)

@@ -1,0 +1,260 @@
+"""A stage as a value, and the one way in which all of them plan and make the data of a video.
+
+A stage says what it reads, which part of the settings it depends on and how it makes its tables.
+What is wanted, missing, stale and published follows from that, here, the same for all.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from sola_model.settings import essential
+from tasks.worker import Clock
+from warehouse import Commit, Key, Warehouse, fingerprint
+from warehouse.commits import STAGES as TABLES_OF
+from warehouse.commits import Input, Making
+
+log = logging.getLogger(__name__)
+
+PAUSES_S = (0.5, 4.0)  # before the second and the third try of what the system refused
+CHANGED = "what it is made from changed while it was made; run the same command again"
+
+Reads = Mapping["Stage", Sequence[str]]
+"""The stages that are read -> the contents that make a difference, see `Commit.content`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stage:
+    """What is made of one video (and track set, and run), and from what.
+
+    name: of its commits, whose tables `warehouse.commits.STAGES` lists.
+    command: of `sola`, that makes it, with the options that cannot be told from a key.
+    keyed_by: the fields of its keys.
+    reads: what is read, for the given subject (track set, recipe or run).
+    settings: the part of the subject that it depends on: JSON values and configurations.
+    make: a unit of work -> its tables.
+    optional: stages that are read where there is something to read.
+    version: raised when the same inputs and settings give other rows.
+    covers: the modules that this version speaks for; a test watches them.
+    """
+
+    name: str
+    command: str
+    keyed_by: tuple[str, ...] = ("dataset", "split", "video_id")
+    reads: Callable[[Any], Reads] = lambda _: {}
+    settings: Callable[[Any], Any] = lambda _: None
+    make: "Callable[[Unit], dict[str, pa.Table]] | None" = None
+    optional: tuple["Stage", ...] = ()
+    version: int = 1
+    covers: tuple[str, ...] = ()
+
+    @property
+    def publishes(self) -> tuple[str, ...]:
+        """The tables it publishes."""
+        return TABLES_OF[self.name]
+
+    def key(self, key: Key) -> Key:
+        """The stage's own key for the video that another stage's key is about."""
+        return Key(**{name: getattr(key, name) for name in self.keyed_by})
+
+
+class Unit(NamedTuple):
+    """The work of one key: where it reads, the commits that are there for it, and the settings."""
+
+    store: Warehouse
+    key: Key
+    commits: Mapping[Stage, Commit]
+    subject: Any
+
+    def commit(self, stage: Stage) -> Commit:
+        """The commit of a stage that is read."""
+        return self.commits[stage]
+
+    def tracks(self, *stages: Stage) -> tuple[Commit, ...]:
+        """The commits of these stages, of those that are there."""
+        return tuple(self.commits[stage] for stage in stages if stage in self.commits)
+
+
+class Outcome(NamedTuple):
+    """How one video went: `status` is "done" or "failed", `message` the error if it failed."""
+
+    video_id: str
+    status: str
+    message: str = ""
+
+
+class Plan:
+    """What a stage is to make for some keys, with these settings.
+
+    Keys whose inputs are not there are not wanted. `wanted`: the fingerprint of each other key.
+    """
+
+    def __init__(self, stage: Stage, store: Warehouse, keys: Collection[Key], subject: Any) -> None:
+        self.stage, self.store, self.subject = stage, store, subject
+        self._commits = {
+            read: store.current(read.name, {read.key(key) for key in keys})
+            for read in stage.reads(subject)
+        }
+        self._keys = list(keys)
+
+    @cached_property
+    def wanted(self) -> dict[Key, str]:
+        required = [read for read in self._commits if read not in self.stage.optional]
+        return {
+            key: self.fingerprint(key)
+            for key in self._keys
+            if all(read.key(key) in self._commits[read] for read in required)
+        }
+
+    @cached_property
+    def _settings(self) -> Any:
+        return essential(self.stage.settings(self.subject))
+
+    def missing(self) -> list[Key]:
+        """The wanted keys whose data is not there, or was made from something else."""
+        return self.store.missing(self.stage.name, self.wanted)
+
+    def unit(self, key: Key) -> Unit:
+        """The work of a wanted key."""
+        found = {read: commits.get(read.key(key)) for read, commits in self._commits.items()}
+        there = {read: commit for read, commit in found.items() if commit}
+        return Unit(self.store, key, there, self.subject)
+
+    def inputs(self, key: Key) -> tuple[Input, ...]:
+        """The commits that a key's data is made from."""
+        reads = self.stage.reads(self.subject)
+        return tuple(
+            Input(
+                stage=read.name,
+                key=commit.key,
+                fingerprint=commit.fingerprint,
+                contents={name: commit.content(name) for name in reads[read]},
+            )
+            for read, commit in self.unit(key).commits.items()
+        )
+
+    def fingerprint(self, key: Key) -> str:
+        """What names a key's data: the contents that it reads, the settings, the version."""
+        return fingerprint(
+            inputs={given.stage: given.contents for given in self.inputs(key)},
+            settings=self._settings,
+            version=self.stage.version,
+        )
+
+    def provenance(self, key: Key) -> dict[str, Any]:
+        """From what and how a key's data is made, as `Warehouse.publish` takes it."""
+        making = Making(
+            settings=plain(self.stage.settings(self.subject)),
+            version=self.stage.version,
+            precision=getattr(self.subject, "precision", None) or "",
+        )
+        return {"inputs": self.inputs(key), "making": making}
+
+
+def make_each(
+    stage: Stage, store: Warehouse, wanted: Mapping[Key, str], subject: Any
+) -> list[Outcome]:
+    """Make and publish the stage's data of each key; say how each went.
+
+    `wanted` has the fingerprints of the plan that it is part of. Tables that were made before under
+    a fingerprint are used again. An error becomes a failed commit; it neither stops the other
+    videos nor hides what the key had before. What the operating system refuses (OSError) is tried
+    again after a pause.
+    """
+    assert stage.make, f"{stage.name} is made by a command of its own"
+    make, plan = stage.make, Plan(stage, store, list(wanted), subject)
+
+    def tables(key: Key) -> dict[str, pa.Table]:
+        if plan.wanted.get(key) != wanted[key]:
+            raise RuntimeError(CHANGED)
+        return make(plan.unit(key))
+
+    return publish_each(store, stage.name, wanted, tables, plan.provenance)
+
+
+def publish_each(
+    store: Warehouse,
+    stage: str,
+    wanted: Mapping[Key, str],
+    make: Callable[[Key], dict[str, pa.Table]],
+    provenance: Callable[[Key], dict[str, Any]],
+) -> list[Outcome]:
+    """`make_each` of any tables.
+
+    `provenance`, as `Warehouse.publish` takes it, is asked again when they are made.
+    """
+    outcomes = []
+    for key, named in wanted.items():
+        try:
+            _publish_one(store, stage, key, named, make, provenance)
+            outcomes.append(Outcome(key.video_id, "done"))
+        except Exception as error:
+            log.debug("%s %s\n%s", stage, key.video_id, traceback.format_exc())
+            message = f"{type(error).__name__}: {error}"
+            store.publish_failure(stage, key, named, message)
+            outcomes.append(Outcome(key.video_id, "failed", message))
+    return outcomes
+
+
+def _publish_one(
+    store: Warehouse,
+    stage: str,
+    key: Key,
+    named: str,
+    make: Callable[[Key], dict[str, pa.Table]],
+    provenance: Callable[[Key], dict[str, Any]],
+) -> None:
+    for pause in (*PAUSES_S, None):
+        try:
+            if not store.reuse(stage, key, named, provenance(key)["inputs"]):
+                clock = Clock()
+                tables = make(key)
+                given = provenance(key)
+                given["making"] = replace(given["making"], **clock.cost())
+                store.publish(stage, key, named, tables, **given)
+            return
+        except OSError as error:
+            if pause is None:
+                raise
+            log.warning("%s %s: %s; trying again in %s s", stage, key.video_id, error, pause)
+            time.sleep(pause)
+
+
+def adopt(plan: Plan) -> None:
+    """Publish planned data that the warehouse has of the same inputs under another key.
+
+    That is another split with the same videos, or another track set that makes no difference.
+    """
+    stage, store, missing = plan.stage, plan.store, plan.missing()
+    if not missing:
+        return
+    there = {commit.fingerprint: commit for commit in store.current(stage.name).values()}
+    for key in missing:
+        commit = there.get(plan.wanted[key])
+        if commit and store.intact([commit]):
+            tables = {n: _of(store.read(n, [commit]), key) for n in stage.publishes}
+            given = plan.provenance(key) | {"making": commit.making}
+            store.publish(stage.name, key, plan.wanted[key], tables, **given)
+
+
+def _of(table: pa.Table, key: Key) -> pa.Table:
+    """The rows under another key."""
+    for name in set(Key.__slots__) & set(table.column_names):
+        values = pa.array([getattr(key, name)] * table.num_rows, pa.string())
+        table = table.set_column(table.column_names.index(name), name, values)
+    return table
+
+
+def plain(value: Any) -> Any:
+    """Settings as JSON values: dataclasses become objects."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {name: plain(member) for name, member in value.items()}
+    return [plain(member) for member in value] if isinstance(value, list | tuple) else value
