@@ -73,7 +73,7 @@ def find_garbage(store: Warehouse, older_than: float) -> Garbage:
             named.update(commit.paths)
             if not record.checksum:
                 unproven.update(commit.paths)
-            if stage == "train" and commit.status == "done":
+            if stage == "train" and commit.files:
                 finished.setdefault(commit.key.run_id, set()).update(commit.weights)
     # A record without a checksum names a file that is not there: its path may be what is damaged,
     # and the file that it should name is then one that no record names.

@@ -109,7 +109,7 @@ class CommitLog:
             raise WarehouseError(
                 f"Not a fingerprint: {fingerprint!r}. Make it with warehouse.fingerprint(...)."
             )
-        commit = Commit(
+        made = Commit(
             stage=stage,
             key=key,
             fingerprint=fingerprint,
@@ -121,14 +121,31 @@ class CommitLog:
             weights=dict(weights or {}),
             **provenance,
         )
+        commit = Commit.from_json(made.to_json())  # as readers will have it
         name = record_name(commit, 0)
         self.storage.write(f"commits/{stage}/{_shard(key.slug)}/{name}", commit.to_json())
         return commit
 
     def append_pack(self, stage: str, commits: dict[str, Commit]) -> str:
         """Publish many records, by their names, in one step; returns the pack's path."""
-        names = sorted(commits)
-        columns = {"record": names, "commit": [commits[n].to_json().decode() for n in names]}
+        return self._write_pack(stage, {n: commit.to_json() for n, commit in commits.items()})
+
+    def copy_to_pack(self, stage: str, records: Iterable[Record]) -> str:
+        """Publish records, as they are, in one pack, too; returns its path.
+
+        Raises as `load` does.
+        """
+        records = list(records)
+        contents = {}
+        for record, content in zip(records, self.storage.each(self._content, records), strict=True):
+            with explained(self.storage, record.place):
+                commit_of(record, content)
+            contents[record.name] = content
+        return self._write_pack(stage, contents)
+
+    def _write_pack(self, stage: str, contents: Mapping[str, bytes]) -> str:
+        names = sorted(contents)
+        columns = {"record": names, "commit": [contents[name].decode() for name in names]}
         content = pa.BufferOutputStream()
         pq.write_table(pa.table(columns), content, compression="zstd", write_page_checksum=True)
         made = content.getvalue().to_pybytes()
@@ -140,14 +157,17 @@ class CommitLog:
     def _load(self, record: Record) -> Commit:
         cached = self._parsed.get((record.place, record.name))
         if cached is None:
-            if is_pack(record.place):
-                content = _pack(self.storage, record.place).content(record)
-            else:
-                content = self.storage.read(record.place)
+            content = self._content(record)
             with explained(self.storage, record.place):
                 cached = commit_of(record, content)
             self._parsed[record.place, record.name] = cached
         return cached
+
+    def _content(self, record: Record) -> bytes:
+        """The JSON of a record. Raises FileNotFoundError."""
+        if is_pack(record.place):
+            return _pack(self.storage, record.place).content(record)
+        return self.storage.read(record.place)
 
 
 class Pack:

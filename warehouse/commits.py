@@ -35,6 +35,7 @@ RECORD_NAME = re.compile(
     r"([A-Za-z0-9_-]+)\.(\d+)\.([A-Za-z0-9_-]+)\.(done|failed)\.(\d+)-([0-9a-f]+)\.json"
 )
 CHECKSUM_DIGITS = 32
+WITHDRAWN = "withdrawn"  # the fingerprint of a commit that took out what its key had
 CHANGED = "its checksum is not the one it was published with"
 
 
@@ -138,6 +139,11 @@ class Commit:
     newer: bool = field(default=False, compare=False)  # its record has fields not known here
 
     @property
+    def withdrawn(self) -> bool:
+        """Whether it is done and has nothing: what its key had was taken out."""
+        return self.status == "done" and not self.files
+
+    @property
     def rows(self) -> int:
         return sum(file.rows for file in self.files.values())
 
@@ -146,7 +152,10 @@ class Commit:
         return [file.path for file in self.files.values()]
 
     def content(self, name: str) -> str:
-        """What names the rows of a table, or other contents, wherever they are stored."""
+        """What names the rows of a table, or other contents, wherever they are stored.
+
+        Raises KeyError when it has none of this name.
+        """
         return self.contents[name] if name in self.contents else self.files[name].sha256
 
     @property
@@ -158,7 +167,8 @@ class Commit:
         return json.dumps(self._fields()).encode()
 
     def _fields(self) -> dict[str, Any]:
-        made = {name: value for name, value in _asdict(self.making).items() if value}
+        default = Making()
+        made = {n: v for n, v in _asdict(self.making).items() if v != getattr(default, n)}
         inputs = [_asdict(given) | {"key": _given(given.key)} for given in self.inputs]
         return {
             **{name: getattr(self, name) for name in FIELDS},
@@ -200,6 +210,7 @@ class Commit:
             ) from error
 
 
+KEY_FIELDS: tuple[str, ...] = Key.__slots__
 FIELDS = tuple(field.name for field in fields(Commit) if field.name != "newer")
 
 

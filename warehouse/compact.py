@@ -8,6 +8,7 @@ concurrent compactions one wins, record by record, and the other's files are rem
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -57,13 +58,15 @@ def compact(store: Warehouse, target_bytes: int = TARGET_BYTES) -> Compacted:
 def _groups(store: Warehouse, stage: str, target_bytes: int) -> Iterator[list[Unit]]:
     """The units whose files are to become one per table, of a split each, in order of their keys.
 
-    A unit whose files are large enough stays as it is until half of the rows are superseded.
+    A unit whose files are large enough stays as it is until half of the rows are superseded, or one
+    was withdrawn.
     """
     sizes = {
         file.path: file.size
         for table in STAGES[stage]
         for file in store.storage.files(f"data/{table}")
     }
+    withdrawn = {path for _, commit in store.withdrawn_records(stage) for path in commit.paths}
     units: dict[tuple[str, ...], Unit] = {}
     for record, commit in store.current_records(stage):
         if commit.files and not commit.newer and all(path in sizes for path in commit.paths):
@@ -81,8 +84,9 @@ def _groups(store: Warehouse, stage: str, target_bytes: int) -> Iterator[list[Un
         size = 0.0
         for unit in same_split:
             live = _live(unit)
-            unit_size = live * sum(sizes[path] for path in unit[0][1].paths)
-            if unit_size >= target_bytes / 2 and live >= 0.5:
+            paths = unit[0][1].paths
+            unit_size = live * sum(sizes[path] for path in paths)
+            if unit_size >= target_bytes / 2 and live >= 0.5 and withdrawn.isdisjoint(paths):
                 continue
             if size + unit_size > target_bytes:
                 yield from _worthwhile(group)
@@ -119,4 +123,5 @@ def _pack_records(store: Warehouse, stage: str) -> None:
     """One pack of all that readers take of a stage, when too many files hold it."""
     readable = [found for found in store.readable_records(stage) if not found[1].newer]
     if len({record.place for record, _ in readable}) > RECORD_FILES:
-        store.log.append_pack(stage, {record.name: commit for record, commit in readable})
+        with suppress(FileNotFoundError):  # collected meanwhile: another one has packed them
+            store.log.copy_to_pack(stage, [record for record, _ in readable])

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.commits import CHANGED, Commit, DataFile, Key, file_safe
+from warehouse.conform import completed
 from warehouse.names import crc_in, crc_of
-from warehouse.schemas import DamagedError, NewerError, WarehouseError, completed, schema_of
+from warehouse.schemas import DamagedError, NewerError, WarehouseError, schema_of
 from warehouse.storage import Storage, mend_damage
 
 ROW_GROUP_BYTES = 4 << 20  # in memory; a row group ends where a part does

@@ -1,12 +1,31 @@
 """What a commit was made from: whether that is still what there is, and its row of `commits`."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from warehouse.commits import Commit, Key, printable
+import pyarrow as pa
+
+from warehouse.commits import KEY_FIELDS, Commit, Input, Key, printable
+
+COMMITS = pa.schema(
+    [(name, pa.string()) for name in ("stage", *KEY_FIELDS, "fingerprint", "status", "error")]
+    + [("rows", pa.int64()), ("created_at", pa.timestamp("us")), ("stale", pa.bool_())]
+    + [("settings", pa.string()), ("version", pa.int64())]
+    + [(name, pa.string()) for name in ("code", "host", "device", "precision")]
+    + [(name, pa.float64()) for name in ("wall_seconds", "cpu_seconds")]
+    + [(name, pa.int64()) for name in ("host_bytes", "device_bytes")]
+    + [
+        (
+            "inputs",
+            pa.list_(
+                pa.struct([(name, pa.string()) for name in ("stage", *KEY_FIELDS, "fingerprint")])
+            ),
+        )
+    ]
+)
 
 Current = Callable[[tuple[str, Key]], Commit | None]
 """(stage, key) -> the commit that is current, None when there is none."""
@@ -32,15 +51,27 @@ class Staleness:
     def _replaced(self, commit: Commit) -> bool:
         for given in commit.inputs:
             current = self._current((given.stage, given.key))
-            if current is None or self(current):
-                return True
-            if any(current.content(name) != was for name, was in given.contents.items()):
+            if current is None or not _has(current, given) or self(current):
                 return True
         return False
 
 
-def commit_row(commit: Commit, stale: bool) -> dict[str, Any]:
-    """The row of the view `commits`, see `warehouse.store.COMMITS`."""
+def _has(commit: Commit, given: Input) -> bool:
+    """Whether the commit has the contents that were read; one of another version may lack some."""
+    try:
+        return all(commit.content(name) == was for name, was in given.contents.items())
+    except KeyError:
+        return False
+
+
+def commits_table(commits: Iterable[Commit], stale: Callable[[Commit], bool]) -> pa.Table:
+    """The view `commits`: the latest of each stage and key, in their order."""
+    latest = {(commit.stage, commit.key): commit for commit in commits}
+    rows = [_row(commit, stale(commit)) for _, commit in sorted(latest.items())]
+    return pa.Table.from_pylist(rows, schema=COMMITS)
+
+
+def _row(commit: Commit, stale: bool) -> dict[str, Any]:
     making = asdict(commit.making)
     settings = making.pop("settings")
     return {

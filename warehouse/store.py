@@ -14,87 +14,28 @@ read is checked: every file has a checksum, in its own name or in the record tha
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
-from warehouse.commit_log import CommitLog
-from warehouse.commits import (
-    STAGES,
-    Commit,
-    DataFile,
-    Input,
-    Key,
-    Record,
-    printable,
-    readable,
-    tables_of,
-)
-from warehouse.data_files import read_rows, write_table
-from warehouse.lineage import Staleness, commit_row, printable_key
+from warehouse.commits import STAGES, WITHDRAWN, Commit, DataFile, Input, Key, printable, tables_of
+from warehouse.conform import conform, require_value
+from warehouse.data_files import write_table
+from warehouse.lineage import printable_key
 from warehouse.names import is_temporary, put_at
-from warehouse.queries import open_views
-from warehouse.schemas import (
-    FORMAT_VERSION,
-    WarehouseError,
-    conform,
-    require_value,
-    schema_of,
-)
-from warehouse.storage import Disk, open_storage
-
-if TYPE_CHECKING:
-    import duckdb
-
-MARKER = "warehouse.json"
-KEY_FIELDS = tuple(asdict(Key()))
-COMMITS = pa.schema(
-    [(name, pa.string()) for name in ("stage", *KEY_FIELDS, "fingerprint", "status", "error")]
-    + [("rows", pa.int64()), ("created_at", pa.timestamp("us")), ("stale", pa.bool_())]
-    + [("settings", pa.string()), ("version", pa.int64())]
-    + [(name, pa.string()) for name in ("code", "host", "device", "precision")]
-    + [(name, pa.float64()) for name in ("wall_seconds", "cpu_seconds")]
-    + [(name, pa.int64()) for name in ("host_bytes", "device_bytes")]
-    + [
-        (
-            "inputs",
-            pa.list_(
-                pa.struct([(name, pa.string()) for name in ("stage", *KEY_FIELDS, "fingerprint")])
-            ),
-        )
-    ]
-)
-WITHDRAWN = "withdrawn"  # the fingerprint of a commit without files
-FEW = 64  # keys whose records are looked for one by one
-ATTEMPTS = 3  # to see or publish a state that another process's gc does not tear apart
+from warehouse.reading import ATTEMPTS, MARKER, Reading
+from warehouse.schemas import FORMAT_VERSION, WarehouseError
+from warehouse.storage import open_storage
 
 
-class Warehouse:
+class Warehouse(Reading):
     """The warehouse in a folder, or at a URL such as s3://bucket/prefix.
 
     Raises WarehouseError when there is none.
     """
-
-    def __init__(self, place: str | Path) -> None:
-        self.storage = open_storage(place)
-        self.log = CommitLog(self.storage)
-        try:
-            version = json.loads(self.storage.read(MARKER))["format"]
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
-            raise WarehouseError(
-                f"{place} is not a warehouse: no readable {MARKER} in it. Check the path, or "
-                f"make a new warehouse with Warehouse.create({str(place)!r})."
-            ) from error
-        if version != FORMAT_VERSION:
-            mend = "Use a newer version."
-            if isinstance(version, int) and version < FORMAT_VERSION:
-                mend = f"Bring it to the new format with `sola upgrade --warehouse {place}`."
-            raise WarehouseError(
-                f"{place} has format {version}; this version reads format {FORMAT_VERSION}. {mend}"
-            )
 
     @classmethod
     def create(cls, place: str | Path) -> "Warehouse":
@@ -113,20 +54,6 @@ class Warehouse:
                 )
             storage.write(MARKER, json.dumps({"format": FORMAT_VERSION}).encode())
         return cls(place)
-
-    @property
-    def url(self) -> str:
-        """What opens this warehouse in another process: its absolute path or URL."""
-        return self.storage.url
-
-    @property
-    def root(self) -> Path:
-        """Its folder. Raises WarehouseError when it is on an object store."""
-        if not isinstance(self.storage, Disk):
-            raise WarehouseError(f"{self.url} is not on disk. Use `url`, or `local_copy(path)`.")
-        return self.storage.root
-
-    # --- writing ------------------------------------------------------------------------------
 
     def publish(
         self,
@@ -160,7 +87,8 @@ class Warehouse:
                 if value and column in table.column_names:
                     require_value(name, table, column, value)
         latest = self._if_latest(stage, key, fingerprint)
-        if latest and latest.weights == (weights or {}):
+        inputs = provenance.get("inputs", ())
+        if latest and (latest.weights, latest.inputs) == (weights or {}, inputs):
             return latest
         return self._publish(stage, key, fingerprint, conformed, {}, weights, **provenance)
 
@@ -173,7 +101,10 @@ class Warehouse:
         )
 
     def withdraw(self, commit: Commit) -> None:
-        """Take out what a commit published: its key has no data from then on."""
+        """Take out what a commit published: its key has no data until it is published again.
+
+        That is so of what another process publishes at the same moment, too.
+        """
         self.log.append(commit.stage, commit.key, WITHDRAWN, files={})
 
     def reuse(
@@ -185,7 +116,8 @@ class Warehouse:
         copied: garbage collection may be about to remove the earlier files. `inputs`: those that
         there are now, of the same contents.
         """
-        if latest := self._if_latest(stage, key, fingerprint):
+        latest = self._if_latest(stage, key, fingerprint)
+        if latest and (not inputs or latest.inputs == inputs):
             return latest
         for record in reversed(self.log.of_key(stage, key)):
             if record.done and record.fingerprint == fingerprint:
@@ -258,200 +190,6 @@ class Warehouse:
         for name, content in zip(names, contents, strict=True):
             self.storage.write(name, content)
         return dict(zip(names, checksums, strict=True))
-
-    # --- reading ------------------------------------------------------------------------------
-
-    def current(
-        self, stage: str, keys: Collection[Key] | None = None, /, **key_filter: str
-    ) -> dict[Key, Commit]:
-        """The current done commit of each key, for example `current("label", split="train")`.
-
-        With `keys` only of these: of a large warehouse that is much faster.
-        """
-        if unknown := set(key_filter) - set(KEY_FIELDS):
-            raise WarehouseError(
-                f"Unknown key field {', '.join(sorted(unknown))}. Fields are: "
-                f"{', '.join(KEY_FIELDS)}."
-            )
-
-        commits = {
-            commit.key: commit
-            for _, commit in self.current_records(stage, keys)
-            if commit.files
-            and all(getattr(commit.key, name) == want for name, want in key_filter.items())
-        }
-        return dict(sorted(commits.items()))
-
-    def latest(self, stage: str) -> list[Commit]:
-        """The latest commit of each key, done or failed."""
-        commits = [commit for _, commit in self._select(stage, lambda records: records[-1:])]
-        return sorted(commits, key=lambda commit: commit.key)
-
-    def failures(self, stage: str) -> dict[Key, Commit]:
-        """The keys whose latest record is a failure, with that record."""
-        return {c.key: c for c in self.latest(stage) if c.status == "failed"}
-
-    def missing(self, stage: str, wanted: Mapping[Key, str]) -> list[Key]:
-        """The keys, in the order given, without current data of the wanted fingerprint.
-
-        Data whose files or weights were deleted is missing too.
-        """
-        keys = wanted.keys() if len(wanted) < FEW else None
-        current = self.current(stage, keys)
-        fitting = [c for key, c in current.items() if wanted.get(key) == c.fingerprint]
-        there = {commit.key for commit in self._with_weights(self.intact(fitting))}
-        return [key for key in wanted if key not in there]
-
-    def intact(self, commits: Collection[Commit]) -> list[Commit]:
-        """Those of the commits that have all their files."""
-        there = self.storage.existing({path for commit in commits for path in commit.paths})
-        return [commit for commit in commits if there.issuperset(commit.paths)]
-
-    def read(self, table: str, commits: Iterable[Commit]) -> pa.Table:
-        """The rows of `table` in exactly these commits, in the table's schema even when empty."""
-        schema = schema_of(table)
-        commits = list(commits)
-        for commit in commits:
-            if table not in commit.files:
-                raise WarehouseError(
-                    f"A {commit.stage} commit that is {commit.status} has no table {table!r}. It "
-                    f"has: {', '.join(commit.files) or 'none'}."
-                )
-        try:
-            parts = read_rows(self.storage, table, commits)
-        except FileNotFoundError:
-            self._require_intact(commits)
-            raise
-        return pa.concat_tables([schema.empty_table(), *parts])
-
-    def connect(
-        self, checked: bool = True, *, read_only: bool = False
-    ) -> "duckdb.DuckDBPyConnection":
-        """An in-memory DuckDB connection that sees every table, as of now, as a view.
-
-        The first query of a table reads its files and compares their checksums, unless `checked`
-        is False. A damaged file ends the query. With `read_only`, for SQL of others: it reads the
-        warehouse's files and no others, writes none, and uses at most half of the machine's memory.
-
-        `commits` has the latest record of each key, see COMMITS: what was made, from which inputs,
-        how, and at what cost. The tables of a stage with inputs have a column `stale`: whether what
-        the row was made from has been replaced since.
-        """
-        current = {stage: self._snapshot(stage) for stage in STAGES}
-        done = {(c.stage, c.key): c for each in current.values() for c in each if c.files}
-        stale = Staleness(done.get)
-        files: dict[str, list[Commit]] = {}
-        latest: dict[tuple[str, Key], Commit] = {}
-        for commit in (commit for of_stage in current.values() for commit in of_stage):
-            if commit.status == "done" and not commit.files:  # withdrawn
-                continue
-            latest[commit.stage, commit.key] = commit
-            for table in commit.files:
-                files.setdefault(table, []).append(commit)
-        rows = [commit_row(commit, stale(commit)) for _, commit in sorted(latest.items())]
-        table = pa.Table.from_pylist(rows, schema=COMMITS)
-        return open_views(self.storage, files, stale, table, checked=checked, read_only=read_only)
-
-    def stale(self, commits: Collection[Commit]) -> list[Commit]:
-        """Those of the commits that were made from something that has been replaced since."""
-        known: dict[tuple[str, Key], Commit | None] = {}
-        waiting = list(commits)
-        while waiting:  # the inputs of these, then theirs
-            wanted: dict[str, set[Key]] = {}
-            for given in (given for commit in waiting for given in commit.inputs):
-                if (given.stage, given.key) not in known:
-                    wanted.setdefault(given.stage, set()).add(given.key)
-            waiting = []
-            for stage, keys in wanted.items():
-                found = self.current(stage, keys)
-                known |= {(stage, key): found.get(key) for key in keys}
-                waiting += found.values()
-        stale = Staleness(known.get)
-        return [commit for commit in commits if stale(commit)]
-
-    def current_records(
-        self, stage: str, keys: Collection[Key] | None = None
-    ) -> list[tuple[Record, Commit]]:
-        """The record and commit that is current for each key, or for each of these."""
-        return self._select(stage, lambda records: [r for r in records if r.done][-1:], keys)
-
-    def readable_records(self, stage: str) -> list[tuple[Record, Commit]]:
-        """What readers take of each key: the current record, and a failure after it."""
-        return self._select(stage, readable)
-
-    def local_copy(self, path: str) -> Path:
-        """A file or folder that was put into the warehouse, on the local disk; do not change it.
-
-        Raises WarehouseError when it is gone, and DamagedError when a file of it is not what its
-        run was published with.
-        """
-        inside = self._weights(path)
-        stored = next((f[: len(path) + len(f) - len(put_at(f))] for f in inside), path)
-        try:
-            return self.storage.local_copy(stored, inside)
-        except FileNotFoundError as error:
-            raise WarehouseError(f"{self.url}/{path} is gone. Make it again.") from error
-
-    def work_folder(self) -> Path:
-        """A local folder for what is not finished: on disk the warehouse itself, else a cache."""
-        return self.storage.work_folder()
-
-    def _snapshot(self, stage: str) -> list[Commit]:
-        """What readers take of a stage, all its files there when it was looked."""
-        for _ in range(ATTEMPTS):
-            commits = [commit for _, commit in self.readable_records(stage)]
-            if len(self.intact(commits)) == len(commits):
-                return commits
-        self._require_intact(commits)
-        return commits
-
-    def _require_intact(self, commits: Collection[Commit]) -> None:
-        there = self.storage.existing({path for commit in commits for path in commit.paths})
-        for commit in commits:
-            for path in sorted(set(commit.paths) - there):
-                raise WarehouseError(
-                    f"{self.url}/{path} is gone, and {commit.key} needs it. Run the "
-                    f"{commit.stage} stage again: it counts as missing."
-                )
-
-    def _select(
-        self,
-        stage: str,
-        choose: Callable[[list[Record]], list[Record]],
-        keys: Collection[Key] | None = None,
-    ) -> list[tuple[Record, Commit]]:
-        """The records of each key that `choose` takes of them, loaded."""
-        for attempt in range(ATTEMPTS):
-            by_slug = self.log.by_slug(stage, keys)
-            chosen = [record for records in by_slug.values() for record in choose(records)]
-            try:
-                return list(zip(chosen, self.log.load(chosen), strict=True))
-            except FileNotFoundError:  # collected since it was listed: it is in a pack by now
-                if attempt == ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
-
-    def _if_latest(self, stage: str, key: Key, fingerprint: str) -> Commit | None:
-        """The key's latest commit, when it is done with this fingerprint and intact."""
-        latest = [commit for _, commit in self._select(stage, lambda r: r[-1:], [key])]
-        fits = [c for c in latest if c.status == "done" and c.fingerprint == fingerprint]
-        return next(iter(self._with_weights(self.intact(fits))), None)
-
-    def _weights(self, path: str) -> dict[str, str]:
-        """The sha256 of each file that was put at `path` or below it, by where it is stored."""
-        folder, _, rest = path.partition("/")
-        run = Key(run_id=rest.partition("/")[0])
-        commits = self.current("train", [run]).values() if folder == "selectors" else ()
-        return {
-            file: checksum
-            for commit in commits
-            for file, checksum in commit.weights.items()
-            if f"{put_at(file)}/".startswith(f"{path}/")
-        }
-
-    def _with_weights(self, commits: Collection[Commit]) -> list[Commit]:
-        there = self.storage.existing({path for commit in commits for path in commit.weights})
-        return [commit for commit in commits if there.issuperset(commit.weights)]
 
 
 def _printable(key: Key) -> Key:

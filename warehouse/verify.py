@@ -28,6 +28,7 @@ from warehouse.commits import (
     parse_record,
     readable,
 )
+from warehouse.conform import readable_as, require_value
 from warehouse.names import (
     FOLDERS,
     crc_in,
@@ -43,8 +44,6 @@ from warehouse.schemas import (
     DamagedError,
     NewerError,
     WarehouseError,
-    readable_as,
-    require_value,
 )
 from warehouse.storage import StoredFile
 from warehouse.store import Warehouse
@@ -103,7 +102,7 @@ def verify(store: Warehouse, in_flight: float = IN_FLIGHT) -> list[Problem]:
         named.update(path for _, commit in records for path in commit.paths)
         if stage == "train":
             problems += _weights(store, [commit for _, commit in current], files)
-            runs = {commit.key.run_id: commit.weights for _, commit in current}
+            runs = {c.key.run_id: c.weights for _, c in current if not c.withdrawn}
     linked = store.storage.linked([file.path for file in files])
     own = [file for file in files if file.path not in linked]
     problems += [found for file in own if (found := _stranger(file.path))]

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from warehouse import TABLES, WarehouseError
-from warehouse.schemas import conform
+from warehouse.conform import conform
 
 METRIC = {"run_id": ["r"], "epoch": [0], "metric": ["loss"], "value": [0.5]}
 
