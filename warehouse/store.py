@@ -2,7 +2,7 @@
 
     warehouse.json                                         format version
     data/<table>/<dataset>/<split>/<name>.parquet          rows; unseen until a record names them
-    commits/<stage>/...                                    the records, see warehouse/commit_log.py
+    records/<stage>/...                                    the records, see warehouse/commit_log.py
     selectors/<run_id>/                                    weights, named by the rows of `runs`
 
 A data file has a unique name and is safe in the storage before the record that names it appears,
@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
@@ -44,7 +44,7 @@ from warehouse.schemas import (
     require_value,
     schema_of,
 )
-from warehouse.storage import Disk, open_storage
+from warehouse.storage import Disk, Storage, open_storage
 
 if TYPE_CHECKING:
     import duckdb
@@ -78,17 +78,13 @@ class Warehouse:
     Raises WarehouseError when there is none.
     """
 
+    format: ClassVar[int] = FORMAT_VERSION  # that its marker says
+
     def __init__(self, place: str | Path) -> None:
         self.storage = open_storage(place)
         self.log = CommitLog(self.storage)
-        try:
-            version = json.loads(self.storage.read(MARKER))["format"]
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
-            raise WarehouseError(
-                f"{place} is not a warehouse: no readable {MARKER} in it. Check the path, or "
-                f"make a new warehouse with Warehouse.create({str(place)!r})."
-            ) from error
-        if version != FORMAT_VERSION:
+        version = format_of(self.storage)
+        if version != self.format:
             mend = "Use a newer version."
             if isinstance(version, int) and version < FORMAT_VERSION:
                 mend = f"Bring it to the new format with `sola upgrade --warehouse {place}`."
@@ -111,7 +107,7 @@ class Warehouse:
                     f"{', ...' if len(others) > 3 else ''}. Give a new or empty folder: garbage "
                     "collection is for folders in which everything is the warehouse's."
                 )
-            storage.write(MARKER, json.dumps({"format": FORMAT_VERSION}).encode())
+            write_marker(storage)
         return cls(place)
 
     @property
@@ -452,6 +448,22 @@ class Warehouse:
     def _with_weights(self, commits: Collection[Commit]) -> list[Commit]:
         there = self.storage.existing({path for commit in commits for path in commit.weights})
         return [commit for commit in commits if there.issuperset(commit.weights)]
+
+
+def format_of(storage: Storage) -> Any:
+    """The format version of the warehouse in a storage. Raises WarehouseError if there is none."""
+    try:
+        return json.loads(storage.read(MARKER))["format"]
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
+        raise WarehouseError(
+            f"{storage.url} is not a warehouse: no readable {MARKER} in it. Check the path, or "
+            f"make a new warehouse with Warehouse.create({storage.url!r})."
+        ) from error
+
+
+def write_marker(storage: Storage) -> None:
+    """Make the storage a warehouse of this version's format."""
+    storage.write(MARKER, json.dumps({"format": FORMAT_VERSION}).encode())
 
 
 def _printable(key: Key) -> Key:
