@@ -153,4 +153,3 @@ def _old_commit(storage: Storage, record: Record) -> OldCommit:
         commit = replace(commit_of(record, content), newer=False)
     parts = json.loads(content).get("parts", {})
     return OldCommit(commit=commit, version=record.version, parts=parts)
-

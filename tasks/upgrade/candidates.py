@@ -39,7 +39,7 @@ EXTRACTION = {
     "merged": (),
 }
 DETECTION = ("box_threshold", "text_threshold", "short_side", "long_side")
-"""The settings of format 2: in fingerprints it had all of them, and those that came later in none."""
+"""The settings of format 2, all of which its fingerprints have; what came later has its default."""
 
 DEMO_0_2 = replace(
     DEMO,
@@ -84,7 +84,7 @@ class Candidates:
         self._checkpoints = list(checkpoints)
         own = {recipe.sam2 for recipe in self.recipes}
         there = {name for name in own if is_local(name)}
-        known = {name: checkpoint_identity(name) for name in (*self._checkpoints, *sorted(there))}
+        known = {name: checkpoint_identity(name) for name in (*sorted(there), *self._checkpoints)}
         self._weights = {digest(found): (name, found) for name, found in known.items()}
 
     def grid(self, named: str) -> Recipe | None:
@@ -199,4 +199,3 @@ def _in_names(splits: Iterable[str]) -> list[list[str]]:
         if all(each.partition("=")[0] in names for each in given):
             found.append([f"extraction.grid.{each}" for each in given])
     return found
-

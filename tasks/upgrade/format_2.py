@@ -106,9 +106,7 @@ class _Upgrade:
         olds = self._old[INGEST.name]
         done = [old for old in olds if old.commit.files]
         hashes = _rows(self._store, "videos", done)["content_hash"].to_pylist()
-        contents = {
-            id(old): {"frames": content} for old, content in zip(done, hashes, strict=True)
-        }
+        contents = {id(old): {"frames": content} for old, content in zip(done, hashes, strict=True)}
         making = Making(version=INGEST.version)
         new = [
             (old, replace(old.commit, contents=contents[id(old)], making=making))
@@ -358,9 +356,7 @@ def _annotations(unit: Unit) -> list[str]:
 # --- commits --------------------------------------------------------------------------------------
 
 
-def _as_planned(
-    old: OldCommit, key: Key, plan: Plan, parts_of: Callable[[Unit], Parts]
-) -> Commit:
+def _as_planned(old: OldCommit, key: Key, plan: Plan, parts_of: Callable[[Unit], Parts]) -> Commit:
     """A commit that the plan wants, or one that is stale, where it was made from something else.
 
     Where its settings are others it keeps its fingerprint, which is not the one that is wanted.
