@@ -80,6 +80,7 @@ PANELS = {
         warehouse.status,
         warehouse.tracks,
         warehouse.remove,
+        warehouse.upgrade,
         tidy.verify,
         tidy.compact,
         tidy.gc,

@@ -14,7 +14,7 @@ from tasks.stage import Outcome, Plan, adopt
 from tasks.stages.detect import DETECT, import_boxes
 from tasks.stages.ingest import ingest_split
 from tasks.stages.precompute import BOX_TRACKS, track_plan
-from tasks.track_sets import TrackSet, make_default, remember, track_set_of
+from tasks.track_sets import TrackSet, continued, make_default, remember, track_set_of
 from warehouse import Warehouse
 
 
@@ -65,6 +65,7 @@ def precompute(
     track_set = track_set_of(settings, precision=precision(), corruption=corruption, boxes=boxes)
     ingested = ingest_split(warehouse, dataset, root, split, limit, shard, rehash)
     store = Warehouse(warehouse)
+    track_set = continued(store, dataset, split, track_set)
     readable = [outcome.video_id for outcome in ingested if outcome.status == "done"]
     if readable:
         remember(store, dataset, split, track_set)

@@ -104,7 +104,8 @@ class _Source:
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(**self.settings, **_annotations(self._video), version=INGEST.version)
+        version = {"version": INGEST.version} if INGEST.version > 1 else {}  # format 2 had none
+        return fingerprint(**self.settings, **_annotations(self._video), **version)
 
 
 INGEST = Stage(name="ingest", command="precompute --root DIR", covers=("tasks.stages.ingest",))
