@@ -69,9 +69,7 @@ class TrackSet:
             return self.known_as
         parts = [Path(self.checkpoint).name.removesuffix(".pt"), self.sources]
         parts += [self.corruption] if self.corruption else []
-        boxes = self.boxes and replace(self.boxes, name="")
-        identity = essential(replace(self, checkpoint="", boxes=boxes))
-        return "-".join([*parts, fingerprint(set=identity)[:8]])
+        return "-".join([*parts, fingerprint(set=essential(self.unnamed()))[:8]])
 
     @property
     def tokens(self) -> dict[str, Any]:
@@ -79,10 +77,15 @@ class TrackSet:
         settings = replace(self.extraction, ground_truth=False, boxes=BoxPrompts())
         return {"tracker": self.tracker, "weights": self.weights, "settings": essential(settings)}
 
+    def unnamed(self) -> "TrackSet":
+        """What its tracks depend on: not under which names weights and boxes were given."""
+        boxes = self.boxes and replace(self.boxes, name="")
+        return replace(self, checkpoint="", boxes=boxes, known_as="")
+
     def without_boxes(self) -> "TrackSet":
         """What the tracks of the grid (and of ground truth) depend on."""
         extraction = replace(self.extraction, boxes=BoxPrompts())
-        return replace(self, extraction=extraction, boxes=None, checkpoint="", known_as="")
+        return replace(self.unnamed(), extraction=extraction, boxes=None)
 
     def as_known(self) -> dict[str, Any]:
         """All of it as JSON values; `TrackSet.of` of them has the same name, whatever is new."""

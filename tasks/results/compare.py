@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from sola_model.metrics.bootstrap import bootstrap_interval
 from tasks.runs import find_run
@@ -15,7 +16,6 @@ JOIN scores AS b USING (dataset, split, video_id, expression_id)
 JOIN expressions USING (dataset, split, video_id, expression_id)
 WHERE a.run_id = $run_a AND b.run_id = $run_b AND dataset = $dataset AND split = $split
     AND a.track_set IS NOT DISTINCT FROM $tracks_a AND b.track_set IS NOT DISTINCT FROM $tracks_b
-    AND NOT a.stale AND NOT b.stale
 ORDER BY jf_b - jf_a, video_id, expression_id
 """
 SLICES = """
@@ -102,7 +102,8 @@ def compare_runs(
     `tracks_a`, `tracks_b`: the track sets that they select from; by default as they were trained.
 
     Raises:
-        WarehouseError: the runs have no scored expression of the split in common.
+        WarehouseError: the runs have no scored expression of the split in common, or scores of
+            tracks or annotations that were replaced since.
     """
     connection = store.connect()
     where = {"dataset": dataset, "split": split}
@@ -115,15 +116,18 @@ def compare_runs(
     def ask(sql: str, parameters: Mapping[str, str | None]) -> list[dict]:
         return connection.sql(sql, params=parameters).to_arrow_table().to_pylist()
 
+    scored = ask(SCORED, runs)
+    for run, track_set in ((run_a, tracks["tracks_a"]), (run_b, tracks["tracks_b"])):
+        _refuse_stale(scored, run, dataset, split, track_set)
     pairs = [Pair(**row) for row in ask(PAIRED, {**runs, **tracks, **where})]
     if not pairs:
         has = [
             f"{row['run_id']} on {row['dataset']}/{row['split']}, tracks {row['track_set']} "
-            f"({row['expressions']}{', stale' if row['stale'] else ''})"
-            for row in ask(SCORED, runs)
+            f"({row['expressions']})"
+            for row in scored
         ]
         raise WarehouseError(
-            f"runs {run_a} and {run_b} have no current scores of the same expressions of "
+            f"runs {run_a} and {run_b} have no scores of the same expressions of "
             f"{dataset}/{split} on tracks {tracks['tracks_a']} and {tracks['tracks_b']}. "
             f"Scored are: {', '.join(has) or 'none of theirs'}. Run `sola evaluate --dataset "
             f"{dataset} --split {split} --run RUN` for both."
@@ -150,6 +154,23 @@ def compare_runs(
         worse=[pair for pair in pairs if pair.difference < 0][:most],
         better=[pair for pair in reversed(pairs) if pair.difference > 0][:most],
     )
+
+
+def _refuse_stale(
+    scored: Sequence[Mapping[str, Any]], run_id: str, dataset: str, split: str, tracks: str | None
+) -> None:
+    for row in scored:
+        asked = (row["run_id"], row["dataset"], row["split"], row["track_set"])
+        if row["stale"] and asked == (run_id, dataset, split, tracks):
+            mend = (
+                "sola baseline"
+                if tracks is None
+                else f"sola evaluate --run {run_id} --tracks {tracks}"
+            )
+            raise WarehouseError(
+                f"{row['expressions']} scores of {run_id} on {dataset}/{split} are stale: what they "
+                f"were made from was replaced since. Run `{mend} --dataset {dataset} --split {split}`."
+            )
 
 
 def _tracks_of(

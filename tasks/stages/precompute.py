@@ -1,7 +1,6 @@
 """Mask tracks and object tokens of videos, by a frozen tracker."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -138,7 +137,7 @@ BOX_TRACKS = Stage(
         PRECOMPUTE: ("prompts", "masks"),
         DETECT: ("detections",),
     },
-    settings=lambda track_set: replace(track_set, checkpoint="", known_as=""),
+    settings=TrackSet.unnamed,
     make=_box_tracks,
     version=2,
     covers=PRECOMPUTE.covers,
