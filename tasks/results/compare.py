@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from sola_model.metrics.bootstrap import bootstrap_interval
 from tasks.runs import find_run
+from tasks.stages import to_mend
+from tasks.stages.baseline import BASELINE
+from tasks.stages.evaluate import EVALUATE
 from warehouse import Key, Warehouse, WarehouseError
 
 PAIRED = """
@@ -26,7 +28,7 @@ GROUP BY slice, place, value
 ORDER BY slice, place, value
 """
 SCORED = """
-SELECT run_id, dataset, split, track_set, stale, count(*) AS expressions
+SELECT run_id, dataset, split, track_set, count(*) AS expressions
 FROM scores
 WHERE run_id IN ($run_a, $run_b)
 GROUP BY ALL
@@ -116,15 +118,14 @@ def compare_runs(
     def ask(sql: str, parameters: Mapping[str, str | None]) -> list[dict]:
         return connection.sql(sql, params=parameters).to_arrow_table().to_pylist()
 
-    scored = ask(SCORED, runs)
     for run, track_set in ((run_a, tracks["tracks_a"]), (run_b, tracks["tracks_b"])):
-        _refuse_stale(scored, run, dataset, split, track_set)
+        _refuse_stale(store, run, dataset, split, track_set)
     pairs = [Pair(**row) for row in ask(PAIRED, {**runs, **tracks, **where})]
     if not pairs:
         has = [
             f"{row['run_id']} on {row['dataset']}/{row['split']}, tracks {row['track_set']} "
             f"({row['expressions']})"
-            for row in scored
+            for row in ask(SCORED, runs)
         ]
         raise WarehouseError(
             f"runs {run_a} and {run_b} have no scores of the same expressions of "
@@ -157,20 +158,20 @@ def compare_runs(
 
 
 def _refuse_stale(
-    scored: Sequence[Mapping[str, Any]], run_id: str, dataset: str, split: str, tracks: str | None
+    store: Warehouse, run_id: str, dataset: str, split: str, tracks: str | None
 ) -> None:
-    for row in scored:
-        asked = (row["run_id"], row["dataset"], row["split"], row["track_set"])
-        if row["stale"] and asked == (run_id, dataset, split, tracks):
-            mend = (
-                "sola baseline"
-                if tracks is None
-                else f"sola evaluate --run {run_id} --tracks {tracks}"
-            )
-            raise WarehouseError(
-                f"{row['expressions']} scores of {run_id} on {dataset}/{split} are stale: what they "
-                f"were made from was replaced since. Run `{mend} --dataset {dataset} --split {split}`."
-            )
+    where = {"run_id": run_id, "dataset": dataset, "split": split, "track_set": tracks or ""}
+    scored = [
+        commit
+        for stage in (EVALUATE, BASELINE)
+        for commit in store.current(stage.name, **where).values()
+    ]
+    if stale := store.stale(scored):
+        raise WarehouseError(
+            f"the scores of {len(stale)} of {len(scored)} videos of {dataset}/{split}, run "
+            f"{run_id}, are stale: what they were made from was replaced since. Run "
+            f"{to_mend(store, stale)}."
+        )
 
 
 def _tracks_of(

@@ -242,7 +242,7 @@ def test_the_command_prepares_once_and_finds(
     lines = sola(*arguments, "--format", "csv").stdout.splitlines()
     assert lines[0].startswith("dataset,split,video_id") and len(lines) == 3
     status = sola("status", "--warehouse", root)
-    assert re.search(r"search +│ demo +│ valid_u +│ 3 ", status.output), status.output
+    assert re.search(r"search +│ demo +│ valid_u +│ \S+ +│ 3 ", status.output), status.output
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ RELEASE = replace(
     extraction=RECIPE.extraction,
 )
 TRAIN, VALID = [("demo", "train")], [("demo", "valid_u")]
+KEPT = ["train_0037", "train_0038", "train_0011", "train_0014"]
 
 
 def prepare(root, data, split, dataset="demo"):
@@ -275,6 +276,9 @@ def test_which_videos_are_kept_out_is_by_their_names_alone():
     assert len(kept) == 4 and kept.keys() <= set(keys)
     assert module._kept_out(keys[::-1], 0.1).keys() == kept.keys()
     assert kept.keys() != set(keys[:4]), "not the first of them"
+    others = module._kept_out([key.of(track_set="other") for key in keys], 0.1)
+    assert [key.of(track_set="") for key in others] == list(kept)
+    assert [key.video_id for key in kept] == KEPT, "as in 0.3"
     fewer = [key for key in keys if key not in kept][:9] + list(kept)[:1]
     assert list(module._kept_out(fewer, 0.1)) == list(kept)[:1]
     assert len(module._kept_out(keys[:5], 0.1)) == 1
