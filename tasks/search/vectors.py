@@ -195,5 +195,11 @@ SEARCH = Stage(
     settings=_settings,
     make=_vectors,
     version=1,
-    covers=("tasks.search.vectors", "sola_model.selector"),
+    covers=(
+        "tasks.search.vectors",
+        "tasks.tables",
+        "sola_model.selector",
+        "sola_model.masks",
+        "sola_model.text",
+    ),
 )

@@ -131,7 +131,15 @@ PRECOMPUTE = Stage(
     settings=TrackSet.without_boxes,
     make=_tracks,
     version=2,
-    covers=("tasks.stages.precompute", "sola_model.extraction", "sola_model.masks"),
+    covers=(
+        "tasks.stages.precompute",
+        "tasks.tables",
+        "sola_model.extraction",
+        "sola_model.masks",
+        "warehouse.frames",
+        "warehouse.images",
+        "warehouse.corruptions",
+    ),
 )
 BOX_TRACKS = Stage(
     name="box_tracks",

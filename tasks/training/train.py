@@ -164,6 +164,7 @@ def _plan(store: Warehouse, asked: Training) -> _Plan:
         data=[contents[key] for key in keys],
         validation=video_contents(store, held_out),
         parent=asked.parent,
+        version=TRAIN.version,
     )
     kept = _kept_out(keys, recipe.training.kept_out)
     return _Plan(

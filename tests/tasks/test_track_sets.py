@@ -174,8 +174,9 @@ def test_sets_stand_side_by_side_in_sql(store: Warehouse, second: TrackSet) -> N
 
 
 def run_on(tokens_of: TrackSet, store: Warehouse) -> Run:
-    publish_untrained(store, RECIPE, "other", tracks=json.dumps([tokens_of.as_known()]))
-    return find_run(store, "other")
+    run_id = f"on-{tokens_of.name}"
+    publish_untrained(store, RECIPE, run_id, tracks=json.dumps([tokens_of.as_known()]))
+    return find_run(store, run_id)
 
 
 def test_a_run_is_used_on_tracks_that_are_made_as_its_own(
