@@ -70,9 +70,7 @@ class TrackSet:
             return self.known_as
         parts = [Path(self.checkpoint).name.removesuffix(".pt"), self.sources]
         parts += [self.corruption] if self.corruption else []
-        boxes = self.boxes and replace(self.boxes, name="")
-        identity = essential(replace(self, checkpoint="", boxes=boxes))
-        return "-".join([*parts, fingerprint(set=identity)[:8]])
+        return "-".join([*parts, fingerprint(set=essential(self.unnamed()))[:8]])
 
     @property
     def tokens(self) -> dict[str, Any]:
@@ -84,6 +82,11 @@ class TrackSet:
     def unnamed(self) -> "TrackSet":
         """What all of its tracks depend on."""
         return replace(self, checkpoint="" if self.weights else self.checkpoint, known_as="")
+
+    def unnamed(self) -> "TrackSet":
+        """What its tracks depend on: not under which names weights and boxes were given."""
+        boxes = self.boxes and replace(self.boxes, name="")
+        return replace(self, checkpoint="", boxes=boxes, known_as="")
 
     def without_boxes(self) -> "TrackSet":
         """What the tracks of the grid (and of ground truth) depend on."""

@@ -64,7 +64,14 @@ DETECT = Stage(
     settings=_settings,
     make=_detections,
     version=2,
-    covers=("tasks.stages.detect", "sola_model.detection"),
+    covers=(
+        "tasks.stages.detect",
+        "tasks.tables",
+        "sola_model.detection",
+        "warehouse.frames",
+        "warehouse.images",
+        "warehouse.corruptions",
+    ),
 )
 
 

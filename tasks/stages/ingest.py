@@ -108,7 +108,18 @@ class _Source:
         return fingerprint(**self.settings, **_annotations(self._video), **version)
 
 
-INGEST = Stage(name="ingest", command="precompute --root DIR", covers=("tasks.stages.ingest",))
+INGEST = Stage(
+    name="ingest",
+    command="precompute --root DIR",
+    covers=(
+        "tasks.stages.ingest",
+        "tasks.tables",
+        "warehouse.annotations",
+        "warehouse.frames",
+        "warehouse.images",
+        "warehouse.sources",
+    ),
+)
 
 
 def _in_unicode(video: SourceVideo | BadVideo) -> SourceVideo | BadVideo:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.prompts import box_prompts, grid_prompts, mask_prompts
-from sola_model.extraction.sam2_models import SAM2Base, load_sam2
+from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity, load_sam2
 from sola_model.extraction.tracks import VideoTracks, track_prompts
 from sola_model.masks.runs import RLE
 from tasks.stage import Plan, Reads, Stage, Unit
@@ -109,12 +109,17 @@ def _check_precision(track_set: TrackSet) -> None:
 
 
 def _sam2(track_set: TrackSet) -> SAM2Base:
-    return worker_sam2(track_set.checkpoint, device())
+    return worker_sam2(track_set.checkpoint, device(), track_set.weights)
 
 
 @lru_cache(maxsize=1)
-def worker_sam2(name: str, where: str) -> SAM2Base:
-    """One model per worker process."""
+def worker_sam2(name: str, where: str, weights: str | None = None) -> SAM2Base:
+    """One model per worker process; of these weights (sha256), where they are known."""
+    if weights and (found := checkpoint_identity(name)) != weights:
+        raise ValueError(
+            f"{name} has the weights {found[:12]} on this worker, and the track set is of "
+            f"{weights[:12]}: copy the same file to all workers, and run the same command again."
+        )
     return load_sam2(name, where)
 
 
@@ -126,7 +131,15 @@ PRECOMPUTE = Stage(
     settings=TrackSet.without_boxes,
     make=_tracks,
     version=2,
-    covers=("tasks.stages.precompute", "sola_model.extraction", "sola_model.masks"),
+    covers=(
+        "tasks.stages.precompute",
+        "tasks.tables",
+        "sola_model.extraction",
+        "sola_model.masks",
+        "warehouse.frames",
+        "warehouse.images",
+        "warehouse.corruptions",
+    ),
 )
 BOX_TRACKS = Stage(
     name="box_tracks",
