@@ -53,15 +53,19 @@ def precompute(
     a split by its `shard`s: "1/8" to "8/8".
 
     Raises:
-        ValueError: there is no such shard, or boxes are to come from both a detector and a file.
+        ValueError: there is no such shard, boxes are to come from both a detector and a file, or
+            settings of a detector are given without one.
     """
-    if detector and boxes:
-        raise ValueError(
-            f"boxes come from a detector ({detector}) or from a file ({boxes}): choose"
-        )
     settings = chosen_recipe(
         recipe, changes, "precompute", sam2=sam2, detector=detector, ground_truth=ground_truth
     )
+    if settings.detector and boxes:
+        raise ValueError(
+            f"boxes come from a detector ({settings.detector}) or from a file ({boxes}): choose"
+        )
+    unused = [change for change in changes if change.strip().startswith("detection.")]
+    if unused and not settings.detector:
+        raise ValueError(f"--set {unused[0]}: no detector runs; name one with --detector")
     track_set = track_set_of(settings, precision=precision(), corruption=corruption, boxes=boxes)
     ingested = ingest_split(warehouse, dataset, root, split, limit, shard, rehash)
     store = Warehouse(warehouse)

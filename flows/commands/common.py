@@ -33,6 +33,11 @@ Tracks = Annotated[
     str | None,
     typer.Option("--tracks", help="Track set; default: the split's, see sola tracks."),
 ]
+RunId = Annotated[str | None, typer.Option(help="Run id; default: the newest run.")]
+RunTracks = Annotated[
+    str | None,
+    typer.Option("--tracks", help="Track set; default: one made as those the run was trained on."),
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes; default: one per GPU, or per CPU core.")
 ]

@@ -11,6 +11,8 @@ from flows.commands.common import (
     DatasetName,
     Limit,
     RecipeName,
+    RunId,
+    RunTracks,
     Split,
     Tracks,
     WarehousePath,
@@ -170,11 +172,8 @@ def label(
 def evaluate(
     dataset: DatasetName = "mevis",
     split: Split = "valid_u",
-    run: Annotated[str | None, typer.Option(help="Run id; default: the newest run.")] = None,
-    tracks: Annotated[
-        str | None,
-        typer.Option(help="Track set; default: one made as those that the run was trained on."),
-    ] = None,
+    run: RunId = None,
+    tracks: RunTracks = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:

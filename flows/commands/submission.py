@@ -9,6 +9,8 @@ import typer
 from flows.commands.common import (
     HERE,
     DatasetName,
+    RunId,
+    RunTracks,
     Split,
     WarehousePath,
     Workers,
@@ -18,8 +20,6 @@ from flows.commands.common import (
 
 if TYPE_CHECKING:
     from tasks.results.score import SubmissionScores
-
-RunId = Annotated[str | None, typer.Option(help="Run id; default: the newest run.")]
 
 
 def score(
@@ -89,10 +89,7 @@ def submit(
     dataset: DatasetName = "mevis",
     split: Split = "valid",
     run: RunId = None,
-    tracks: Annotated[
-        str | None,
-        typer.Option(help="Track set; default: made as those that the run was trained on."),
-    ] = None,
+    tracks: RunTracks = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
@@ -121,10 +118,7 @@ def export(
     dataset: DatasetName = "mevis",
     split: Split = "valid_u",
     run: RunId = None,
-    tracks: Annotated[
-        str | None,
-        typer.Option(help="Track set; default: made as those that the run was trained on."),
-    ] = None,
+    tracks: RunTracks = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
