@@ -10,6 +10,7 @@ from flows.commands.common import (
     Changes,
     DatasetName,
     Limit,
+    OwnName,
     RecipeName,
     Split,
     Tracks,
@@ -45,6 +46,7 @@ def demo(
 def precompute(
     root: Annotated[Path, typer.Option(help="Folder of the data set, or of videos, or a video.")],
     dataset: DatasetName = "mevis",
+    dataset_name: OwnName = None,
     split: Split = "train",
     recipe: RecipeName = "release",
     sam2: Annotated[
@@ -107,6 +109,7 @@ def precompute(
             corruption,
             default,
             rehash,
+            dataset_name,
         )
     finish(summary.failed)
 

@@ -16,6 +16,7 @@ from tasks.stages.label import label_videos, wanted_labels
 from tasks.stages.precompute import extract_videos, wanted_tracks
 from tasks.training.train import train_run
 from tests.layouts import (
+    write_labelled,
     write_mevis,
     write_mevis_v2,
     write_pascal_voc,
@@ -63,6 +64,7 @@ def run_all(root: str, dataset: str, data: Path, split: str, validation: str) ->
         ("ref-youtube-vos", write_ref_youtube_vos, "valid", "valid"),
         ("ref-davis17", write_ref_davis17, "val", "."),
         ("pascal-voc", write_pascal_voc, "val", None),
+        ("labelled", write_labelled, "val", "val"),
     ],
 )
 def test_from_files_to_a_submission(dataset, write, validation, scored_in, tmp_path):
