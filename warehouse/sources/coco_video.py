@@ -60,29 +60,33 @@ class CocoVideos:
             ("annotations", _list(document, "annotations", file), self._add_annotation),
             ("expressions", _list(document, "expressions", file, optional=True), self._add_text),
         ):
+            of_video = "id" if key == "videos" else "video_id"
             for n, fields in enumerate(entries):
-                self._add(f"{key}[{n}]", fields, add)
+                self._add(f"{key}[{n}]", fields, of_video, add)
 
-    def _add(self, key: str, fields: Any, add: Callable[[dict[str, Any], str], None]) -> None:
+    def _add(
+        self, key: str, fields: Any, of_video: str, add: Callable[[dict[str, Any], str], None]
+    ) -> None:
         """Take an entry, or note its fault; entries about a video that is broken are left out."""
-        where, about = f"{self.file}: {key}", key
+        where, number = f"{self.file}: {key}", None
         errors: list[str] = []
         with collected(errors):
             if not isinstance(fields, dict):
                 raise SourceError(f"{where}: must be a JSON object, not {fields!r}")
-            number = fields.get("video_id")
-            if _is_id(number):
-                if number in self._broken:
-                    return
-                about = self._names.get(number, key)
+            number = fields.get(of_video)
+            if _is_id(number) and number in self._broken:
+                return
             add(fields, where)
         if errors:
+            about = self._names.get(number, key) if _is_id(number) else key
             self.faults.setdefault(about, []).extend(errors)
 
     def _add_video(self, fields: dict[str, Any], where: str) -> None:
         number = _id(fields, "id", where)
         self._broken.add(number)  # until it is known to be sound
         files = fields.get("file_names", self._files.get(number))
+        if isinstance(fields.get("name"), str):
+            self._names.setdefault(number, fields["name"])
         if not (isinstance(files, list) and files and all(isinstance(f, str) for f in files)):
             raise SourceError(
                 f'{where}: "file_names" must list the files of its frames, such as '
@@ -90,14 +94,13 @@ class CocoVideos:
             )
         name = fields.get("name", PurePosixPath(files[0]).parent.name)
         check_path_name(name, f"{where}: the name, or the folder in the names of files,")
+        if name in self.frames or self._names.setdefault(number, name) != name:
+            raise SourceError(f"{where}: video {name!r}, id {number!r}, is there already")
         frames = [PurePosixPath(file).stem for file in files]
         twice = [frame for frame in dict.fromkeys(frames) if frames.count(frame) > 1]
         if twice:
             raise SourceError(f"{where}: lists the frame {twice[0]!r} twice; remove one")
-        if number in self._names or name in self.frames:
-            raise SourceError(f"{where}: video {name!r}, id {number!r}, is there already")
         self._broken.discard(number)
-        self._names[number] = name
         self.frames[name] = frames
         self.objects[name] = {}
 

@@ -114,14 +114,15 @@ def _find(folder: Path, errors: list[str]) -> _Split:
                 f"{images}: no such folder, and no {MASKS_FILE}: the split has no masks. Give "
                 "videos without masks to the data set folder instead"
             )
-    sentences: Mapping[str, Sequence[Sentence]] | None = coco.sentences if coco else None
+    sentences: Mapping[str, Sequence[Sentence]] | None = None
     with collected(errors):
-        if sentences and sentences_file.exists():
-            raise SourceError(
-                f"{sentences_file}: {MASKS_FILE} has expressions, too; remove one of the two"
-            )
-        if not sentences:
-            sentences = None
+        if coco and coco.sentences:
+            if sentences_file.exists():
+                raise SourceError(
+                    f"{sentences_file}: {MASKS_FILE} has expressions, too; remove one of the two"
+                )
+            sentences = coco.sentences
+        else:
             sentences, of_lines = read_sentences(sentences_file, COLUMNS)
             for video_id, texts in of_lines.items():
                 faults.setdefault(video_id, []).extend(texts)
@@ -258,22 +259,23 @@ def _check_named(
     video_id: str,
     errors: list[str],
 ) -> None:
-    """An error for each object that a sentence names and no mask shows."""
+    """An error for each object that a sentence, the first of several, names and no mask shows."""
     if video_id in coco.faults:  # which may be why there is no such object
         return
     sound = not errors
-    for sentence in sentences:
-        for object_id in sentence.objects:
-            if object_id not in masks and object_id != VOID:
-                errors.append(
-                    f"{sentence.where}: names object {object_id!r}, but {coco.file} has of "
-                    f"{video_id!r}: {_listed(masks)}"
-                )
-            elif sound and not any(masks[object_id]):
-                errors.append(
-                    f"{sentence.where}: names object {object_id!r}, which {coco.file} shows in "
-                    "no frame"
-                )
+    first = {name: sentence.where for sentence in reversed(sentences) for name in sentence.objects}
+    for object_id, where in first.items():
+        if object_id == VOID:
+            continue
+        if object_id not in masks:
+            errors.append(
+                f"{where}: names object {object_id!r}, but {coco.file} has of {video_id!r}: "
+                f"{_listed(masks)}"
+            )
+        elif sound and not any(masks[object_id]):
+            errors.append(
+                f"{where}: names object {object_id!r}, which {coco.file} shows in no frame"
+            )
 
 
 def _listed(names: Mapping[str, object]) -> str:
