@@ -41,11 +41,15 @@ def labelled_videos(store: Warehouse, dataset: str, split: str) -> list[Labelled
     """
     ingested = store.current("ingest", dataset=dataset, split=split)
     failed = [k for k in store.failures("ingest") if (k.dataset, k.split) == (dataset, split)]
-    if failed or not ingested:
-        named = ", ".join(key.video_id for key in failed[:5]) or "it is not in the warehouse"
+    if failed:
+        named = ", ".join(key.video_id for key in failed[:5]) + (", ..." if failed[5:] else "")
         raise WarehouseError(
             f"{dataset}/{split}: {len(failed)} of {len({*ingested, *failed})} videos could not be "
             f"read ({named}); see `sola status`, then run `sola precompute` again"
+        )
+    if not ingested:
+        raise WarehouseError(
+            f"{dataset}/{split}: is not in the warehouse; `sola status` says what is there"
         )
     if not any(store.read("expressions", list(ingested.values()))["object_ids"].is_valid()):
         raise WarehouseError(f"{dataset}/{split}: is unlabelled, so it has no ground truth")
