@@ -10,6 +10,7 @@ from flows.commands.common import (
     Changes,
     DatasetName,
     Limit,
+    OwnName,
     RecipeName,
     RunId,
     RunTracks,
@@ -47,6 +48,7 @@ def demo(
 def precompute(
     root: Annotated[Path, typer.Option(help="Folder of the data set, or of videos, or a video.")],
     dataset: DatasetName = "mevis",
+    dataset_name: OwnName = None,
     split: Split = "train",
     recipe: RecipeName = "release",
     sam2: Annotated[
@@ -109,6 +111,7 @@ def precompute(
             corruption,
             default,
             rehash,
+            dataset_name,
         )
     finish(summary.failed)
 

@@ -110,7 +110,10 @@ def submit(
 def export(
     out: Annotated[Path, typer.Option(help="JSON (coco) or zip (png) file to write.")],
     what: Annotated[
-        str, typer.Option(help="predictions, one per expression, or the tracks they select.")
+        str,
+        typer.Option(
+            help="predictions, one per expression; the tracks they select; or ground-truth."
+        ),
     ] = "predictions",
     format: Annotated[
         str, typer.Option(help="coco: video instances as JSON; png: palette images.")
@@ -122,9 +125,11 @@ def export(
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
-    """Predictions of an evaluated run, or the tracks it selects, for other tools.
+    """Predictions of an evaluated run, the tracks it selects, or the ground truth, for other tools.
 
     Example: `sola export --what tracks --format coco --out tracks.json`
+
+    Ground truth is written with its sentences, as the data set `labelled` is laid out.
     """
     from flows.progress import video_progress
     from tasks.results.export import export as write

@@ -13,6 +13,7 @@ from tasks.results.submission import write_submission
 from tasks.runs import Run
 from tasks.stages.ingest import ingest_split
 from tests.layouts import (
+    write_labelled,
     write_mevis,
     write_mevis_v2,
     write_pascal_voc,
@@ -59,6 +60,7 @@ def run_all(root: str, dataset: str, data: Path, split: str, validation: str) ->
         ("ref-youtube-vos", write_ref_youtube_vos, "valid", "valid"),
         ("ref-davis17", write_ref_davis17, "val", "."),
         ("pascal-voc", write_pascal_voc, "val", None),
+        ("labelled", write_labelled, "val", "val"),
     ],
 )
 def test_from_files_to_a_submission(dataset, write, validation, scored_in, tmp_path):
