@@ -13,7 +13,7 @@ from sola_model.extraction.prompts import box_prompts, grid_prompts, mask_prompt
 from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity, load_sam2
 from sola_model.extraction.tracks import VideoTracks, track_prompts
 from sola_model.masks.runs import RLE
-from sola_model.recipes import Recipe
+from sola_model.recipes import Extraction, Recipe
 from tasks.label import annotations
 from tasks.outcome import Outcome, publish_each
 from tasks.tables import read_boxes, read_mask_tracks, read_objects, read_video, track_tables
@@ -23,7 +23,7 @@ from warehouse.commits import STAGES
 from warehouse.corruptions import corruption_of, frames_of
 from warehouse.sources.base import VOID
 
-VERSION = 2  # raise it when the same frames, weights and settings give other tracks
+VERSION = 3  # raise it when the same frames, weights and settings give other tracks
 
 
 def wanted_tracks(
@@ -90,7 +90,7 @@ def extract_videos(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -> li
     model, settings = worker_sam2(recipe.sam2, device()), recipe.extraction
 
     def tables(key: Key) -> dict[str, pa.Table]:
-        video = _encoded(store, ingested[key], model)
+        video = _encoded(store, ingested[key], model, settings)
         prompts = grid_prompts(model, video, settings.grid)
         if settings.ground_truth:
             objects = read_objects(store, ingested[key])
@@ -134,7 +134,7 @@ def extract_box_tracks(warehouse: str, wanted: dict[Key, str], recipe: Recipe) -
         boxes = read_boxes(store, detected[key])
         extracted = VideoTracks(size=(0, 0), prompts=[], tracks=[])
         if boxes:
-            video = _encoded(store, ingested[key], model)
+            video = _encoded(store, ingested[key], model, settings)
             found = box_prompts(model, video, boxes, settings.boxes)
             extracted = track_prompts(model, video, found, settings, existing)
         return track_tables(key, extracted, prompts.num_rows, len(existing))
@@ -153,8 +153,11 @@ def _grid_tracks(store: Warehouse, precomputed: Commit) -> list[list[RLE] | None
     return [None if n in given else track for n, track in enumerate(masks)]
 
 
-def _encoded(store: Warehouse, ingested: Commit, model: SAM2Base) -> EncodedVideo:
-    return EncodedVideo(model, frames_of(read_video(store, ingested)))
+def _encoded(
+    store: Warehouse, ingested: Commit, model: SAM2Base, settings: Extraction
+) -> EncodedVideo:
+    frames_HW3 = frames_of(read_video(store, ingested))
+    return EncodedVideo(model, frames_HW3, prompt_features=settings.prompt_features)
 
 
 @lru_cache(maxsize=1)
