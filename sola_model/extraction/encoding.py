@@ -105,7 +105,7 @@ class EncodedVideo:
         return features
 
     def install(self, predictor: Any, frame_index: int) -> None:
-        """What `SAM2ImagePredictor.set_image` does, without encoding again if features are shared."""
+        """What `SAM2ImagePredictor.set_image` does; it encodes again if it must."""
         if self._frames_HW3:
             image_3HW = predictor._transforms(Image.fromarray(self._frames_HW3[frame_index]))
             *high, top = self._encode(image_3HW)

@@ -95,12 +95,11 @@ def test_golden_fates_of_golden_prompts(extracted):
     np.testing.assert_allclose(tokens, golden["tokens"], rtol=0, atol=0.02)
 
 
-def test_the_clips_reach_the_limits_and_every_fate():
+def test_the_clips_reach_the_limit_and_every_fate():
     golden = json.loads(GOLDEN.read_text())
     assert {fate for clip in golden.values() for fate, _, _ in clip["fates"]} == {
         "tracked", "filtered", "unused"
     }  # fmt: skip
-    assert max(len(clip["tokens"]) for clip in golden.values()) > 16
 
 
 def test_the_reference_is_written_without_our_code():
