@@ -1,6 +1,6 @@
 """What two settings of extraction change and cost: which frames the grid prompts, on what features.
 
-    python -m benchmarks.prompt_settings [FOLDER ...]      # folders of a clip's JPEG frames
+    python -m benchmarks.prompt_settings [FOLDER ...]      # of JPEG frames; or: make bench
 
 The default (every fourth frame, the video's features) against the release's evaluation frames
 (`extraction.grid.frames=halves`) and the release's features (`extraction.prompt_features=image`).
@@ -94,7 +94,8 @@ def measure(model, grid: GridPrompts, clips: Iterable) -> None:
         )
         spent, best = sum(row[2] for row in rows), np.mean([j for row in rows for j in row[3]])
         numbers = " | ".join(map(str, counts))
-        print(f"| {name} | {numbers} | {forth} | {back} | {spent:.1f} | {100 * best:.1f} |")
+        shown = "" if np.isnan(best) else f"{100 * best:.1f}"
+        print(f"| {name} | {numbers} | {forth} | {back} | {spent:.1f} | {shown} |")
 
 
 def embedded():
