@@ -28,7 +28,7 @@ Objects = Mapping[str, Sequence[RLE | None]]
 def sam2_tracks(frames: Iterator[np.ndarray], objects: Objects, track_set: TrackSet) -> VideoTracks:
     """The tracks of the grid's prompts, and of the masks of `objects` (ground truth), by SAM2."""
     model, settings = _sam2(track_set), track_set.extraction
-    video = EncodedVideo(model, frames)
+    video = EncodedVideo(model, frames, prompt_features=settings.prompt_features)
     prompts = grid_prompts(model, video, settings.grid)
     prompts += mask_prompts(dict(objects), settings.grid) if objects else []
     return track_prompts(model, video, prompts, settings)
@@ -82,7 +82,8 @@ def _box_tracks(unit: Unit) -> dict[str, pa.Table]:
     if boxes:
         model, settings = _sam2(track_set), track_set.extraction
         row = read_video(unit.store, unit.commit(INGEST))
-        video = EncodedVideo(model, frames_of(row, track_set.corruption))
+        frames = frames_of(row, track_set.corruption)
+        video = EncodedVideo(model, frames, prompt_features=settings.prompt_features)
         found = box_prompts(model, video, boxes, settings.boxes)
         extracted = track_prompts(model, video, found, settings, existing)
     return track_tables(unit.key, extracted, prompts.num_rows, len(existing))
@@ -130,7 +131,7 @@ PRECOMPUTE = Stage(
     reads=_reads,
     settings=TrackSet.without_boxes,
     make=_tracks,
-    version=2,
+    version=3,
     covers=(
         "tasks.stages.precompute",
         "tasks.tables",
@@ -152,6 +153,6 @@ BOX_TRACKS = Stage(
     },
     settings=TrackSet.unnamed,
     make=_box_tracks,
-    version=2,
+    version=3,
     covers=PRECOMPUTE.covers,
 )
