@@ -1,4 +1,4 @@
-"""Write tests/golden/covered.json: of each stage its version, and a digest of the code it speaks for.
+"""Write tests/golden/covered.json: each stage's version and a digest of the code it speaks for.
 
 python -m scripts.write_covered
 
@@ -46,9 +46,9 @@ def code_of(source: str) -> str:
     """Python code without comments, docstrings and layout."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
+        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
     return ast.unparse(tree)
 
 

@@ -80,13 +80,10 @@ class TrackSet:
         return {"tracker": self.tracker, "weights": weights, "settings": essential(settings)}
 
     def unnamed(self) -> "TrackSet":
-        """What all of its tracks depend on."""
-        return replace(self, checkpoint="" if self.weights else self.checkpoint, known_as="")
-
-    def unnamed(self) -> "TrackSet":
         """What its tracks depend on: not under which names weights and boxes were given."""
         boxes = self.boxes and replace(self.boxes, name="")
-        return replace(self, checkpoint="", boxes=boxes, known_as="")
+        checkpoint = "" if self.weights else self.checkpoint
+        return replace(self, checkpoint=checkpoint, boxes=boxes, known_as="")
 
     def without_boxes(self) -> "TrackSet":
         """What the tracks of the grid (and of ground truth) depend on."""
