@@ -58,6 +58,20 @@ def test_every_frame_is_encoded_once(model, clip):
     assert len(calls) == len(video) == 18
 
 
+def test_prompt_frames_are_encoded_again_for_features_of_their_own(model, clip):
+    """For prompts alone: what is tracked does not change."""
+    calls = []
+    model.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    video = EncodedVideo(model, clip[0], prompt_features="image")
+    grid_prompts(model, video, DEMO.extraction.grid)
+    assert len(calls) == 18 + len(range(0, 18, 4))
+    wanted = requests(video, clip[1], 4)
+    shared = requests(EncodedVideo(model, clip[0]), clip[1], 4)
+    for one, other in zip(propagate(model, wanted), propagate(model, shared), strict=True):
+        assert one.masks == other.masks
+        np.testing.assert_array_equal(one.tokens_TD, other.tokens_TD)
+
+
 def test_objects_do_not_see_their_batch_mates(model, clip):
     video = EncodedVideo(model, clip[0])
     wanted = requests(video, clip[1], 4, 14)
