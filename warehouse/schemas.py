@@ -168,7 +168,7 @@ TABLES: dict[str, pa.Schema] = {
         _field(
             "stability",
             pa.float32(),
-            "area(logit > +1) / area(logit > -1); null: a given mask",
+            "area(logit > +1) / area(logit > -1); null: a given mask, or no logit above -1",
             nullable=True,
         ),
         _field("fate", pa.string(), "tracked, filtered or unused"),
