@@ -19,12 +19,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import pyarrow as pa
 
-from tasks.stages.outcome import publish_each
+from benchmarks.warehouse import of_nothing
+from tasks.stage import publish_each
 from warehouse import TABLES, Key, Warehouse
 from warehouse.collect import collect_garbage, find_garbage
 from warehouse.commits import STAGES
@@ -67,10 +69,10 @@ class Outcome:
 
 
 def keys() -> list[Key]:
-    return [Key("chaos", "train", f"v{index:02}") for index in range(VIDEOS)]
+    return [Key("chaos", "train", f"v{index:02}", track_set="tracks") for index in range(VIDEOS)]
 
 
-def tables(stage: str, key: Key, version: int) -> dict[str, pa.Table]:
+def tables(stage: str, version: int, key: Key) -> dict[str, pa.Table]:
     """ROWS rows for each table of the stage, which say what version they are."""
     return {name: _table(name, key, version) for name in STAGES[stage]}
 
@@ -82,7 +84,7 @@ def _table(name: str, key: Key, version: int) -> pa.Table:
         field.name: [1.0] if pa.types.is_list(field.type) else plain.get(field.type, 1)
         for field in schema
     }
-    row |= {"dataset": key.dataset, "split": key.split, "video_id": key.video_id}
+    row |= {name: getattr(key, name) for name in ("dataset", "split", "video_id", "track_set")}
     rows = [row | {"track_id": n, VERSION_COLUMN[name]: version} for n in range(ROWS)]
     return pa.Table.from_pylist(rows, schema=schema)
 
@@ -95,7 +97,8 @@ def publisher(place: str, version: int, seed: int) -> None:
         while missing := store.missing(stage, wanted):
             chance.shuffle(missing)
             part = {key: wanted[key] for key in missing[:4]}
-            publish_each(store, stage, part, lambda key, s=stage: tables(s, key, version))
+            made = partial(tables, stage, version)
+            publish_each(store, stage, part, made, of_nothing)
 
 
 def tidier(place: str, grace: float) -> None:
@@ -151,7 +154,7 @@ def look_at_versions(connection: Any, seen: Seen) -> list[str]:
 def chaos(place: str, kills: int, grace: float, seed: int, pause: float = 0.5) -> Outcome:
     """Kill `kills` times, up to `pause` seconds apart; then finish, tidy up and compare."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tasks.stages.outcome", "warehouse.verify", "duckdb"])
+    context.set_forkserver_preload(["tasks.stage", "warehouse.verify", "duckdb"])
     chance = random.Random(seed)
     Warehouse.create(place)
     stop, report = context.Event(), context.Queue()

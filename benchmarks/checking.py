@@ -15,17 +15,15 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 
 from benchmarks.training_warehouse import write_videos
-from benchmarks.warehouse import RUN, one_video
+from benchmarks.warehouse import publish_video
 from warehouse import Key, Warehouse
 from warehouse.collect import collect_garbage
-from warehouse.commits import STAGES
 from warehouse.compact import compact
 from warehouse.data_files import read_checked
 from warehouse.queries import load_query
@@ -89,10 +87,7 @@ def publish(folder: Path) -> Warehouse:
     store, chance = Warehouse.create(folder), np.random.default_rng(0)
     for index in range(SQL_VIDEOS):
         key = Key("mevis", "train", f"video{index:06}")
-        tables = one_video(key, EXPRESSIONS, chance)
-        for stage in ("ingest", "precompute", "label", "evaluate"):
-            run_key = replace(key, run_id=RUN) if stage == "evaluate" else key
-            store.publish(stage, run_key, "f", {name: tables[name] for name in STAGES[stage]})
+        publish_video(store, key, EXPRESSIONS, chance)
     return store
 
 

@@ -32,8 +32,11 @@ from sola_model.recipes import DEMO, SelectorConfig
 from sola_model.selector.checkpoints import save_selector
 from sola_model.selector.network import TrackSelector
 from sola_model.selector.selection import THRESHOLDS
-from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.runs import find_run
+from tasks.stage import Plan
+from tasks.stages.evaluate import EVALUATE, score_plan
 from tasks.tables import read_expressions, read_mask_tracks, read_objects, rows
+from tasks.track_sets import remember, track_set_of
 from warehouse import TABLES, Key, Warehouse
 from warehouse.masks import mask_columns
 
@@ -63,6 +66,7 @@ RECIPE = replace(
     token_features="pointer",
     selector=SelectorConfig(token_dim=TOKEN_DIM, text_dim=128),
 )
+TRACK_SET = track_set_of(RECIPE)
 
 
 def main() -> None:
@@ -70,8 +74,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, prefect_api():
         store = Warehouse.create(folder)
         rng = np.random.default_rng(0)
+        remember(store, "bench", "valid_u", TRACK_SET)
         for index, expressions in enumerate(_shared_out(EXPRESSIONS, VIDEOS)):
-            publish_video(store, Key("bench", "valid_u", f"v{index:02d}"), expressions, rng)
+            key = Key("bench", "valid_u", f"v{index:02d}", track_set=TRACK_SET.name)
+            publish_video(store, key, expressions, rng)
         publish_run(store)
         started, cpu_started = time.perf_counter(), cpu_seconds()
         evaluate(folder, "bench", "valid_u", workers=2)
@@ -169,7 +175,8 @@ def publish_video(store: Warehouse, key: Key, expressions: int, rng: np.random.G
         },
     }
     for stage, tables in stages.items():
-        store.publish(stage, key, "bench", {n: rows(n, key, c) for n, c in tables.items()})
+        own = key.of(track_set="") if stage == "ingest" else key
+        store.publish(stage, own, "bench", {n: rows(n, own, c) for n, c in tables.items()})
 
 
 class _Outline:
@@ -226,21 +233,28 @@ def publish_run(store: Warehouse) -> None:
 
 
 def print_shares(store: Warehouse) -> None:
-    """Where the time goes, in one process, on a few videos that are evaluated again."""
+    """Where the time goes, in one process, on a few videos that are scored again."""
     run = find_run(store, None)
-    keys = list(wanted_scores(store, run, "bench", "valid_u"))[:5]
-    evaluate_videos.fn(str(store.root), {keys[0]: "warm"}, run)
+    plan = score_plan(store, run, "bench", "valid_u", TRACK_SET.name)
+    keys = list(plan.wanted)[:5]
+    _score(plan, keys[:1])  # warm
     profile = cProfile.Profile()
-    profile.runcall(evaluate_videos.fn, str(store.root), dict.fromkeys(keys, "again"), run)
+    profile.runcall(_score, plan, keys)
     cumulative = {
         name: seconds for (_, _, name), (_, _, _, seconds, _) in pstats.Stats(profile).stats.items()
     }
-    total = cumulative["evaluate_videos"]
+    total = cumulative["_score"]
     for name in (
         "alignment_scores", "read_mask_tracks", "read_objects", "pack", "video_cells",
-        "oracle_selection", "union", "j_and_f_many", "publish",
+        "oracle_selection", "union", "j_and_f_many",
     ):  # fmt: skip
         print(f"  {name:18s} {100 * cumulative[name] / total:5.1f} %")
+
+
+def _score(plan: Plan, keys: Sequence[Key]) -> None:
+    assert EVALUATE.make
+    for key in keys:
+        EVALUATE.make(plan.unit(key))
 
 
 def plain_seconds_per_expression(store: Warehouse) -> float:
@@ -249,10 +263,11 @@ def plain_seconds_per_expression(store: Warehouse) -> float:
     Timed on the first frames; all steps are linear in the frames.
     """
     key = Key("bench", "valid_u", "v00")
-    ingested, precomputed = store.current("ingest")[key], store.current("precompute")[key]
+    tracked = key.of(track_set=TRACK_SET.name)
+    ingested, precomputed = store.current("ingest")[key], store.current("precompute")[tracked]
     tracks_NTHW = np.stack([decoded(track) for track in read_mask_tracks(store, precomputed)])
     objects = {name: decoded(masks) for name, masks in read_objects(store, ingested).items()}
-    scored = store.current("evaluate")[replace(key, run_id="random")]
+    scored = store.current("evaluate")[tracked.of(run_id="random")]
     table = store.read("predictions", [scored]).to_pandas()
     expressions = read_expressions(store, ingested)[:PLAIN_EXPRESSIONS]
     started = time.process_time()

@@ -1,51 +1,25 @@
-"""The release's procedure with the official predictor, the plain way: what we equal and outrun.
+"""The release's track generation with the official predictors, the plain way: what we equal.
 
-Everything is dense arrays and loops, and every propagation encodes its frames again.
+Written from the authors' scripts (`track_generation/` of cvlab-kaist/SOLA), step by step, and apart
+from our code, of which it imports nothing. Everything is dense arrays and loops, and every
+propagation encodes its frames again. Numbers that stand here are the scripts'.
 """
 
 import contextlib
 import io
-import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import sam2
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
-from pycocotools import mask as coco
 from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
-
-from sola_model.extraction.prompts import PromptMask
-from sola_model.extraction.sam2_models import DEMO_CHECKPOINT, build_sam2, load_sam2
-from sola_model.recipes import GridPrompts
-
-TINY = Path(sam2.__file__).parent / "configs" / "sam2.1" / "sam2.1_hiera_t.yaml"
-
-
-def demo_models():
-    """The embedded model, and the official predictor with its weights."""
-    model = load_sam2("demo")
-    return model, video_predictor(DEMO_CHECKPOINT.with_suffix(".yaml"), model.state_dict())
-
-
-def random_tiny(image_size: int):
-    """sam2.1_hiera_tiny with seeded random weights, and the official predictor with the same."""
-    config = OmegaConf.load(TINY)
-    config.model.image_size = image_size
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "tiny.yaml")
-        OmegaConf.save(config, path)
-        torch.manual_seed(0)
-        model = build_sam2(path).requires_grad_(False).eval()
-        # Else random weights see no object anywhere, and all masks are empty.
-        torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 1.0)
-        return model, video_predictor(path, model.state_dict())
+from sam2.sam2_image_predictor import SAM2ImagePredictor
 
 
 def video_predictor(config: Path, weights: dict):
@@ -70,7 +44,7 @@ def save_frames(folder: Path, frames_THW3: Sequence[np.ndarray]) -> list[np.ndar
     """Write frames as the predictor reads them, and return them as it will see them."""
     for t, frame_HW3 in enumerate(frames_THW3):
         Image.fromarray(frame_HW3).save(folder / f"{t:05d}.jpg", quality=95)
-    return [np.asarray(Image.open(p).convert("RGB")) for p in sorted(folder.glob("*.jpg"))]
+    return [np.array(Image.open(p).convert("RGB")) for p in sorted(folder.glob("*.jpg"))]
 
 
 @contextlib.contextmanager
@@ -112,6 +86,76 @@ def propagate(
     )
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """A mask (H, W) to propagate from a frame."""
+
+    frame_index: int
+    mask_HW: np.ndarray
+
+
+def grid_masks(predictor, frame_HW3: np.ndarray, settings: Mapping) -> list[np.ndarray]:
+    """The masks of a frame that the official generator makes, largest first, without parts.
+
+    Args:
+        settings: of the generator; the release leaves them at their defaults.
+    """
+    generator = SAM2AutomaticMaskGenerator(predictor, **settings)
+    _set_sizes(generator.predictor, predictor.image_size)
+    found = sorted(generator.generate(frame_HW3), key=lambda record: record["area"], reverse=True)
+    masks_NHW = [record["segmentation"].astype(bool) for record in found]
+    part = [False] * len(masks_NHW)
+    for n, whole_HW in enumerate(masks_NHW):
+        if not part[n]:
+            for other, mask_HW in enumerate(masks_NHW):
+                inside = (mask_HW & whole_HW).sum() / mask_HW.sum()
+                if other != n and inside > 0.7:
+                    part[other] = True
+    return [mask_HW for mask_HW, is_part in zip(masks_NHW, part, strict=True) if not is_part]
+
+
+def grid_prompts(
+    predictor, frames_THW3: Sequence[np.ndarray], bin_size: int, settings: Mapping
+) -> list[Prompt]:
+    """Grid prompts of a video; `bin_size` 4 in training, 0 in evaluation (two bins, then)."""
+    bin_size = bin_size or len(frames_THW3) // 2
+    return [
+        Prompt(t, mask_HW)
+        for t in range(0, len(frames_THW3), bin_size)
+        for mask_HW in grid_masks(predictor, frames_THW3[t], settings)
+    ]
+
+
+def box_prompts(
+    predictor, frames_THW3: Sequence[np.ndarray], boxes: Sequence[tuple[int, Sequence[float]]]
+) -> list[Prompt]:
+    """The masks of an expression's boxes (frame, corners) that are stable enough."""
+    image_predictor = SAM2ImagePredictor(predictor)
+    _set_sizes(image_predictor, predictor.image_size)
+    prompts = []
+    for t in sorted({t for t, _ in boxes}):
+        image_predictor.set_image(frames_THW3[t])
+        corners_N4 = np.array([corners for at, corners in boxes if at == t])
+        masks, _, logits = image_predictor.predict(box=corners_N4, multimask_output=False)
+        for n in range(len(corners_N4)):
+            mask_HW, logits_HW = (a.reshape(-1, *a.shape[-2:])[n] for a in (masks, logits))
+            with np.errstate(invalid="ignore"):
+                stability = (logits_HW > 1).sum() / (logits_HW > -1).sum()
+            if not stability < 0.85:  # 0 / 0 is not below
+                prompts.append(Prompt(t, mask_HW > 0))
+    return prompts
+
+
+def _set_sizes(image_predictor: SAM2ImagePredictor, side: int) -> None:
+    """The package's image predictor knows no image size but 1024."""
+    image_predictor._bb_feat_sizes = [(side // s, side // s) for s in (4, 8, 16)]
+
+
+def by_area(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts as they are numbered: largest first."""
+    return sorted(prompts, key=lambda prompt: prompt.mask_HW.sum(), reverse=True)
+
+
 @dataclass
 class PlainTracks:
     """`fates` has (fate, track id, IoU) per prompt, prompts in order of area."""
@@ -121,70 +165,83 @@ class PlainTracks:
     tokens: list[np.ndarray] = field(default_factory=list)
 
 
-def plain_tracks(
-    predictor, state: dict, prompts: Sequence[PromptMask], limit: int, boxes: bool = False
-) -> PlainTracks:
-    """The release's loop over one list of prompts.
+def grid_tracks(predictor, state: dict, prompts: Sequence[Prompt], limit: int = 64) -> PlainTracks:
+    """The script for grid prompts: batch mates are looked for in the whole list."""
 
-    Args:
-        boxes: batch mates end at the first prompt of another frame, as the release's box variant.
-    """
-    prompts = sorted(prompts, key=lambda prompt: -prompt.area)
-    dense = [coco.decode(prompt.rle) for prompt in prompts]
-    compared = [_resized(mask_HW, "nearest") for mask_HW in dense]
-    batch = 2 if state["num_frames"] > 200 else 4
-    found = PlainTracks([("unused", None, None)] * len(prompts))
-    pending = list(range(len(prompts)))
-    while pending and len(found.masks) < limit:
-        frame = prompts[pending[0]].frame_index
-        mates = []
-        for i in pending:
-            if prompts[i].frame_index == frame:
-                mates.append(i)
-            elif boxes:
+    def batch(pending: list[Prompt], tracked: int) -> list[Prompt]:
+        chosen = [pending[0]]
+        for prompt in pending[1:]:
+            if len(chosen) >= _most(state) or tracked + len(chosen) >= limit:
                 break
-        mates = mates[: min(batch, limit - len(found.masks))]
-        masks_BTHW, tokens_BTD = propagate(predictor, state, frame, [dense[i] for i in mates])
-        newest = {}
-        for i, masks_THW, tokens_TD in zip(mates, masks_BTHW, tokens_BTD, strict=True):
-            newest[len(found.masks)] = masks_THW
-            found.fates[i] = ("tracked", len(found.masks), None)
+            if prompt.frame_index == chosen[0].frame_index:
+                chosen.append(prompt)
+        return chosen
+
+    return _tracks(predictor, state, prompts, limit, batch)
+
+
+def box_tracks(predictor, state: dict, prompts: Sequence[Prompt], limit: int = 16) -> PlainTracks:
+    """The script for boxes of an expression: a prompt of another frame ends the batch.
+
+    `tracked` counts the members of the batch as they join, and the limit adds them once more.
+    """
+
+    def batch(pending: list[Prompt], tracked: int) -> list[Prompt]:
+        chosen: list[Prompt] = []
+        for prompt in pending:
+            if chosen and prompt.frame_index != chosen[0].frame_index:
+                break
+            chosen.append(prompt)
+            tracked += 1
+            if len(chosen) >= _most(state) or len(chosen) + tracked >= limit:
+                break
+        return chosen
+
+    return _tracks(predictor, state, prompts, limit, batch)
+
+
+def _most(state: dict) -> int:
+    """Prompts in a batch, at most."""
+    return 2 if state["num_frames"] > 200 else 4
+
+
+def _tracks(predictor, state: dict, prompts: Sequence[Prompt], limit: int, batch) -> PlainTracks:
+    """Propagate batch after batch; after each, filter what its tracks cover."""
+    prompts = by_area(prompts)
+    fates = {id(prompt): ("unused", None, None) for prompt in prompts}
+    found = PlainTracks([])
+    while len(found.masks) < limit:
+        pending = [prompt for prompt in prompts if fates[id(prompt)][0] == "unused"]
+        if not pending:
+            break
+        chosen = batch(pending, len(found.masks))
+        made = propagate(
+            predictor, state, chosen[0].frame_index, [prompt.mask_HW for prompt in chosen]
+        )
+        first = len(found.masks)
+        for prompt, masks_THW, tokens_TD in zip(chosen, *made, strict=True):
+            fates[id(prompt)] = ("tracked", len(found.masks), None)
             found.masks.append(masks_THW)
             found.tokens.append(tokens_TD)
-        pending = [i for i in pending if i not in mates]
-        for i in pending:
-            for track_id, masks_THW in newest.items():
-                overlap = _iou(compared[i], _resized(masks_THW[prompts[i].frame_index], "bilinear"))
-                if overlap > 0.7:
-                    found.fates[i] = ("filtered", track_id, overlap)
-                    break
-        pending = [i for i in pending if found.fates[i][0] == "unused"]
+        for track_id in range(first, len(found.masks)):
+            for prompt in pending:
+                if fates[id(prompt)][0] == "unused":
+                    covered = overlap(found.masks[track_id][prompt.frame_index], prompt.mask_HW)
+                    if covered > 0.7:
+                        fates[id(prompt)] = ("filtered", track_id, covered)
+    found.fates = [fates[id(prompt)] for prompt in prompts]
     return found
 
 
-def _resized(mask_HW: np.ndarray, mode: str) -> np.ndarray:
-    height, width = mask_HW.shape
-    size = (540, 960) if height <= width else (960, 540)
-    mask_11HW = torch.from_numpy(np.ascontiguousarray(mask_HW))[None, None].float()
-    return (F.interpolate(mask_11HW, size, mode=mode)[0, 0] > 0.5).numpy()
+def overlap(track_HW: np.ndarray, prompt_HW: np.ndarray) -> float:
+    """IoU of a track's mask and a prompt, both at the size for comparisons."""
+    height, width = track_HW.shape
+    size = (540, 960) if height < width else (960, 540)
+    a = F.interpolate(_batch(track_HW), size, mode="bilinear") > 0.5
+    b = F.interpolate(_batch(prompt_HW), size, mode="nearest") > 0
+    union = (a | b).sum().item()
+    return (a & b).sum().item() / union if union else 1.0
 
 
-def _iou(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
-    union = (a_HW | b_HW).sum()
-    return float((a_HW & b_HW).sum() / union) if union else 1.0
-
-
-def grid_masks(predictor, frame_HW3: np.ndarray, settings: GridPrompts) -> list[dict]:
-    """The official mask generator's records of a frame, which it encodes."""
-    generator = SAM2AutomaticMaskGenerator(
-        predictor,
-        points_per_side=settings.points_per_side,
-        pred_iou_thresh=settings.predicted_iou,
-        stability_score_thresh=settings.stability,
-        box_nms_thresh=settings.box_nms,
-        output_mode="coco_rle",
-    )
-    # The package's image predictor knows no image size but 1024.
-    side = predictor.image_size
-    generator.predictor._bb_feat_sizes = [(side // s, side // s) for s in (4, 8, 16)]
-    return generator.generate(frame_HW3)
+def _batch(mask_HW: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(mask_HW))[None, None].float()

@@ -20,10 +20,10 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from benchmarks.warehouse import rows
+from benchmarks.warehouse import of_nothing, rows
 from flows.fanout import Summary, over_videos
 from flows.runtime import prefect_api
-from tasks.stages.outcome import Outcome, publish_each
+from tasks.stage import Outcome, publish_each
 from warehouse import TABLES, Key, Warehouse
 from warehouse.commits import STAGES
 
@@ -37,7 +37,7 @@ def work(warehouse: str, wanted: dict[Key, str], seconds: float) -> list[Outcome
         time.sleep(seconds)
         return {"pseudo_labels": TABLES["pseudo_labels"].empty_table()}
 
-    return publish_each(Warehouse(warehouse), "label", wanted, tables)
+    return publish_each(Warehouse(warehouse), "label", wanted, tables, of_nothing)
 
 
 @task(cache_policy=NO_CACHE)

@@ -82,7 +82,7 @@ def generate(folder: str, keys: list[Key], packed: bool) -> None:
                 store.log.append_pack("precompute", commits)
                 commits = {}
         else:
-            record = store.root / "commits" / "precompute" / key.slug[-16:-14] / name
+            record = store.root / "records" / "precompute" / key.slug[-16:-14] / name
             touch(record)
             record.write_bytes(commit.to_json())
     if commits:
@@ -113,7 +113,7 @@ def report(folder: str, keys: list[Key], how: str) -> None:
         _pack.cache_clear()  # as in a process that has just started
         plan(keys)
 
-    records = Warehouse(folder).storage.files("commits")
+    records = Warehouse(folder).storage.files("records")
     planned, _ = timed(plan_first)
     chunk, _ = timed(lambda: plan(keys[:16]))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

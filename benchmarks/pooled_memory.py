@@ -18,7 +18,7 @@ from sam2.modeling.position_encoding import apply_rotary_enc
 from sam2.modeling.sam.transformer import RoPEAttention
 from torch import Tensor
 
-from benchmarks import official
+from benchmarks import models
 from benchmarks.tracks import Timer
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.propagation import Request, propagate
@@ -113,7 +113,7 @@ def main() -> None:
         f"{100 * pooled_scores.mean():.1f}; cosine similarity of tokens "
         f"{similarity.mean():.3f}"
     )
-    model, _ = official.random_tiny(1024)
+    model, _ = models.random_tiny(1024)
     plain = statistics.median(seconds_per_step(model) for _ in range(2))
     pool_memory(model)
     cheap = statistics.median(seconds_per_step(model) for _ in range(2))

@@ -28,7 +28,7 @@ import pyarrow as pa
 import torch
 
 from benchmarks.warehouse import rows
-from sola_model.recipes import DEMO, RELEASE
+from sola_model.recipes import DEMO, RELEASE, Recipe
 from sola_model.selector.checkpoints import save_selector
 from sola_model.selector.modules import new_selector
 from sola_model.selector.search import (
@@ -38,14 +38,18 @@ from sola_model.selector.search import (
     reference_weights,
     text_logits,
 )
+from tasks.runs import Run, find_run
 from tasks.search.index import SearchIndex, search_index
-from tasks.search.track_search import REFERENCES, promising_videos, search, wanted_vectors
+from tasks.search.track_search import promising_videos, search
+from tasks.search.vectors import AT_MOST, Searched, vector_plan
+from tasks.track_sets import remember, track_set_of
 from warehouse import Key, Warehouse
 from warehouse.commits import STAGES
 from warehouse.compact import compact
 
 VIDEOS, TRACKS, WORDS, EXACT = 2500, 40, 10, 50
-TEXTS = [f"text {n}" for n in range(REFERENCES)]
+TEXTS = tuple(f"text {n}" for n in range(AT_MOST))
+TRACK_SET = track_set_of(DEMO)
 T = TypeVar("T")
 
 
@@ -55,12 +59,13 @@ def main() -> None:
     os.fsync = lambda _: None  # what is generated need not survive a power failure
     with tempfile.TemporaryDirectory() as folder:
         store = Warehouse.create(Path(folder) / "warehouse")
-        runs = {"two-tower": two_tower_run(store), "release": {"run_id": "release-0123abcd"}}
+        two_tower = Searched(publish_run(store, DEMO), ())
+        paper = Searched(publish_run(store, RELEASE), TEXTS)
         publish_videos(store)
-        publish_vectors(store, runs["two-tower"], (), 3 * DEMO.selector.width)
-        publish_vectors(store, runs["release"], TEXTS, REFERENCES)
+        publish_vectors(store, two_tower, 3 * DEMO.selector.width)
+        publish_vectors(store, paper, AT_MOST)
         for state in ("a file per video", "compacted"):
-            ask = partial(query, Warehouse(store.url), runs["two-tower"])
+            ask = partial(query, Warehouse(store.url), two_tower)
             first, _ = cpu_seconds(ask, repeats=1)
             again, _ = cpu_seconds(ask)
             print(f"{VIDEOS * TRACKS} tracks, {state}, two towers: query {again:.2f} s, ", end="")
@@ -68,7 +73,7 @@ def main() -> None:
                 f"the first of a process {first:.2f} s; by the selector {VIDEOS * demo:.0f} s, "
                 f"{VIDEOS * demo / again:.0f}x"
             )
-            read, index = cpu_seconds(partial(load, store.url, runs["release"]))
+            read, index = cpu_seconds(partial(load, store.url, paper.run))
             asked, _ = cpu_seconds(partial(estimate, index))
             ours, plain = read + asked + EXACT * release, VIDEOS * release
             print(
@@ -100,7 +105,7 @@ def product(tracks: int) -> None:
             print(f"{tracks} tracks, {file.stat().st_size / 1e9:.1f} GB, {name}: {seconds:.2f} s")
 
 
-def video_seconds(recipe, frames: int) -> float:
+def video_seconds(recipe: Recipe, frames: int) -> float:
     """Seconds for the selector's scores of one video with one text."""
     torch.manual_seed(0)
     selector = new_selector(recipe.selector).eval()
@@ -122,14 +127,24 @@ def cpu_seconds(work: Callable[[], T], repeats: int = 3) -> tuple[float, T]:
     return best, result
 
 
-def two_tower_run(store: Warehouse) -> dict:
+def publish_run(store: Warehouse, recipe: Recipe) -> Run:
     """A run with random weights."""
+    key = Key(run_id=f"{recipe.name}-0123abcd")
     with tempfile.TemporaryDirectory() as folder:
-        save_selector(new_selector(DEMO.selector).eval(), Path(folder))
-        store.put_folder("selectors/random", Path(folder))
-    config = json.dumps(asdict(DEMO))
-    return {"run_id": "demo-0123abcd", "weights": "selectors/random", "config": config,
-            "temperature": None, "bias": None}  # fmt: skip
+        save_selector(new_selector(recipe.selector).eval(), Path(folder))
+        checksums = store.put_folder(f"selectors/{key.run_id}", Path(folder))
+    given = {
+        "dataset": ["mevis"],
+        "split": ["train"],
+        "config": [json.dumps(asdict(recipe))],
+        "weights": [f"selectors/{key.run_id}"],
+    }
+    tables = {
+        "runs": rows("runs", key, 1, **given),
+        "training_metrics": rows("training_metrics", key, 0),
+    }
+    store.publish("train", key, "f", tables, checksums)
+    return find_run(store, key.run_id)
 
 
 def publish_videos(store: Warehouse) -> None:
@@ -141,32 +156,34 @@ def publish_videos(store: Warehouse) -> None:
         "masks": moments,
         "tracks": {"track_id": np.arange(TRACKS)},
     }
+    remember(store, "mevis", "train", TRACK_SET)
     for index in range(VIDEOS):
-        key = Key("mevis", "train", f"video{index:06}")
-        for stage, count in (("ingest", 1), ("precompute", TRACKS)):
+        video = Key("mevis", "train", f"video{index:06}")
+        tracks = video.of(track_set=TRACK_SET.name)
+        for stage, key, count in (("ingest", video, 1), ("precompute", tracks, TRACKS)):
             tables = {name: rows(name, key, count, **given.get(name, {})) for name in STAGES[stage]}
             store.publish(stage, key, "f", tables)
 
 
-def publish_vectors(store: Warehouse, run: dict, texts, width: int) -> None:
+def publish_vectors(store: Warehouse, about: Searched, width: int) -> None:
     chance = np.random.default_rng(0)
     offsets = np.arange(0, TRACKS * width + 1, width, dtype=np.int32)
-    for key, fingerprint in wanted_vectors(store, run, texts).items():
+    for key, fingerprint in vector_plan(store, about).wanted.items():
         values = chance.normal(size=TRACKS * width).astype(np.float16)
         vector = pa.ListArray.from_arrays(offsets, values)
         table = rows("search_vectors", key, TRACKS, track_id=np.arange(TRACKS), vector=vector)
         store.publish("search", key, fingerprint, {"search_vectors": table})
 
 
-def query(store: Warehouse, run: dict) -> None:
-    found = search(store, run, (), wanted_vectors(store, run, ()), "a red circle", 20, EXACT)
+def query(store: Warehouse, about: Searched) -> None:
+    found = search(vector_plan(store, about), "a red circle", 20, EXACT)
     assert found.tracks == VIDEOS * TRACKS and len(found.hits) == 20
 
 
-def load(url: str, run: dict) -> SearchIndex:
+def load(url: str, run: Run) -> SearchIndex:
     store = Warehouse(url)
-    commits = store.current("search", run_id=run["run_id"])
-    return search_index(store, run["run_id"], list(commits.values()))
+    commits = store.current("search", run_id=run.run_id)
+    return search_index(store, run.run_id, list(commits.values()))
 
 
 def estimate(index: SearchIndex) -> np.ndarray:

@@ -10,15 +10,15 @@ exact scores, over all videos, that are among the 20 found. Make the search vect
 
 import hashlib
 import sys
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from sola_model.selector.search import ReferenceQuery, reference_weights, text_logits
+from tasks.runs import find_run
 from tasks.search.index import search_index
-from tasks.search.track_search import promising_videos, reference_texts, scorer_of, wanted_vectors
-from tasks.stages.evaluate import find_run
+from tasks.search.track_search import promising_videos
+from tasks.search.vectors import scorer_of, searched, vector_plan
 from warehouse import Warehouse
 
 QUERIES, TOP = 60, 20
@@ -28,7 +28,8 @@ EXACT = (20, 50, 100, 200)
 def main(warehouse: str, run_id: str | None = None) -> None:
     store = Warehouse(warehouse)
     run = find_run(store, run_id)
-    references = reference_texts(store, run)
+    about = searched(store, run)
+    references = about.texts
     expressions = store.read("expressions", store.current("ingest").values())["text"].to_pylist()
     others = sorted(
         set(expressions) - set(references), key=lambda t: hashlib.md5(t.encode()).digest()
@@ -37,10 +38,10 @@ def main(warehouse: str, run_id: str | None = None) -> None:
     queries = scorer.encode(others[:QUERIES])
     weights = [reference_weights(scorer.encode(references), text_WC) for text_WC in queries]
 
-    commits = list(store.current("search", list(wanted_vectors(store, run, references))).values())
-    index = search_index(store, run["run_id"], commits)
+    commits = list(store.current("search", list(vector_plan(store, about).wanted)).values())
+    index = search_index(store, run.run_id, commits)
     video_N, precomputed = index.video_N, store.current("precompute")
-    tokens = (scorer.tracks(store, precomputed[replace(key, run_id="")])[1] for key in index.keys)
+    tokens = (scorer.tracks(store, precomputed[key.of(run_id="")])[1] for key in index.keys)
     exact_NQ = np.concatenate(
         [text_logits(scorer.selector, tokens_NTD, queries) for tokens_NTD in tokens]
     )

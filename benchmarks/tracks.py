@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import official
+from benchmarks import models, official
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.prompts import grid_prompts, mask_prompts
 from sola_model.extraction.propagation import Request, propagate
@@ -45,9 +45,9 @@ class Timer:
         self.seconds = time.process_time() - self._started
 
 
-def measure(models, seed: int, frames: int, settings: Extraction, given: bool) -> tuple:
+def measure(sam2, seed: int, frames: int, settings: Extraction, given: bool) -> tuple:
     """(plain / ours, ours / floor - 1) of a clip. `given`: prompts are the objects' true masks."""
-    model, predictor = models
+    model, predictor = sam2
     frames_THW3, masks_NTHW = render_frames(random_scene(np.random.default_rng(seed), frames))
     true_masks = mask_prompts(
         {str(n): encode_masks(torch.from_numpy(m)) for n, m in enumerate(masks_NTHW > 0)},
@@ -70,9 +70,11 @@ def measure(models, seed: int, frames: int, settings: Extraction, given: bool) -
             propagate(model, [Request(video, mask.frame_index, mask.rle) for mask in tracked])
         with Timer() as plain:
             for frame_HW3 in decoded[:: settings.grid.stride]:
-                official.grid_masks(predictor, frame_HW3, settings.grid)
+                official.grid_masks(predictor, frame_HW3, models.generator_settings(settings.grid))
             state = official.start(predictor, Path(name))
-            expected = official.plain_tracks(predictor, state, prompts, settings.max_tracks)
+            expected = official.grid_tracks(
+                predictor, state, models.plain(prompts), settings.max_tracks
+            )
     counter.remove()
     assert [p.fate for p in extracted.prompts] == [fate for fate, _, _ in expected.fates]
     ratio, overhead = plain.seconds / ours.seconds, ours.seconds / floor.seconds - 1
@@ -89,13 +91,13 @@ def main() -> None:
     warnings.simplefilter("ignore")
     runs = {
         "sam2.1_hiera_tiny at 256, random weights": (
-            official.random_tiny(256), 1, 16, Extraction(grid=DENSE), True
+            models.random_tiny(256), 1, 16, Extraction(grid=DENSE), True
         ),
-        "embedded model": (official.demo_models(), 5, 24, DEMO.extraction, False),
+        "embedded model": (models.demo_models(), 5, 24, DEMO.extraction, False),
     }  # fmt: skip
-    for name, (models, clips, frames, settings, given) in runs.items():
+    for name, (sam2, clips, frames, settings, given) in runs.items():
         print(name)
-        measured = [measure(models, seed, frames, settings, given) for seed in range(clips)]
+        measured = [measure(sam2, seed, frames, settings, given) for seed in range(clips)]
         ratio, overhead = (statistics.median(column) for column in zip(*measured, strict=True))
         print(f"  median {ratio:.2f}x the plain loop, {overhead:+.0%} over the floor")
 

@@ -8,6 +8,7 @@ from tasks.tables import rows
 from warehouse import TABLES, Key, Warehouse
 
 VIDEOS, EXPRESSIONS, TRACKS, FRAMES, WIDTH = 8, 10, 40, 60, 256
+TRACK_SET = "sam2-hiera-large-grid-0123abcd"
 
 
 def write_videos(root: Path) -> Warehouse:
@@ -16,14 +17,16 @@ def write_videos(root: Path) -> Warehouse:
     rng = np.random.default_rng(0)
     for v in range(VIDEOS):
         key = Key(dataset="random", split="train", video_id=f"video{v}")
-        tables = _tables(key, rng)
+        tracks = key.of(track_set=TRACK_SET)
+        tables = _tables(tracks, rng)
         for stage, names in {
             "ingest": ("videos", "expressions", "ground_truth"),
             "precompute": ("prompts", "tracks", "masks", "tokens"),
             "label": ("pseudo_labels",),
         }.items():
             every = {name: tables.get(name, TABLES[name].empty_table()) for name in names}
-            store.publish(stage, key, "benchmark", every)
+            own = key if stage == "ingest" else tracks
+            store.publish(stage, own, "benchmark", every)
     return store
 
 

@@ -12,7 +12,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,13 @@ import pyarrow as pa
 
 from warehouse import TABLES, Key, Warehouse
 from warehouse.collect import collect_garbage
-from warehouse.commits import STAGES
+from warehouse.commits import STAGES, Making
 from warehouse.compact import compact
 from warehouse.queries import load_query, named_queries
 
 VIDEOS, EXPRESSIONS, TRACKS, PROMPTS, OBJECTS = 2006, 28_570, 37, 300, 4
 FRAMES, SEEN_FRAMES, TOKEN_DIM = 80, 8, 32
-RUN = "release-0123abcd"
+RUN, TRACK_SET = "release-0123abcd", "sam2-hiera-large-grid-0123abcd"
 WORDS = np.array(
     [
         "the",
@@ -100,10 +99,23 @@ def publish_mevis(store: Warehouse) -> None:
     bounds = np.linspace(0, EXPRESSIONS, VIDEOS + 1).astype(int)
     for index in range(VIDEOS):
         key = Key("mevis", "train", f"video{index:06}")
-        tables = one_video(key, int(bounds[index + 1] - bounds[index]), chance)
-        for stage in ("ingest", "precompute", "label", "evaluate"):
-            run_key = Key(**asdict(key) | {"run_id": RUN}) if stage == "evaluate" else key
-            store.publish(stage, run_key, "f", {name: tables[name] for name in STAGES[stage]})
+        publish_video(store, key, int(bounds[index + 1] - bounds[index]), chance)
+
+
+def publish_video(
+    store: Warehouse, key: Key, expressions: int, chance: np.random.Generator
+) -> None:
+    """A video with its tracks, labels and scores."""
+    tracks = key.of(track_set=TRACK_SET)
+    tables = one_video(tracks, expressions, chance)
+    keys = {
+        "ingest": key,
+        "precompute": tracks,
+        "label": tracks,
+        "evaluate": tracks.of(run_id=RUN),
+    }
+    for stage, own in keys.items():
+        store.publish(stage, own, "f", {name: tables[name] for name in STAGES[stage]})
 
 
 def one_video(key: Key, expressions: int, chance: np.random.Generator) -> dict[str, pa.Table]:
@@ -168,6 +180,11 @@ def one_video(key: Key, expressions: int, chance: np.random.Generator) -> dict[s
             run_id=[RUN] * expressions * 19, expression_id=np.repeat(names, 19), tau=taus,
         ),
     }  # fmt: skip
+
+
+def of_nothing(_: Key) -> dict[str, Any]:
+    """Provenance of what is generated: see `tasks.stage.publish_each`."""
+    return {"inputs": (), "making": Making()}
 
 
 def rows(name: str, key: Key, count: int, **columns: Any) -> pa.Table:

@@ -12,14 +12,12 @@ from flows.commands import (
     checkpoint,
     compare,
     experiment,
-    label_export,
     pipeline,
     report,
-    search,
-    segment,
     submission,
     tidy,
     training,
+    use,
     warehouse,
 )
 
@@ -63,9 +61,9 @@ PANELS = {
         pipeline.baseline,
     ),
     "Use a trained selector": (
-        segment.segment,
-        search.search,
-        label_export.label_export,
+        use.segment,
+        use.search,
+        use.label_export,
     ),
     "Results": (
         report.report,
@@ -80,6 +78,7 @@ PANELS = {
         warehouse.status,
         warehouse.tracks,
         warehouse.remove,
+        warehouse.upgrade,
         tidy.verify,
         tidy.compact,
         tidy.gc,

@@ -1,36 +1,23 @@
-"""Fan-out over videos: chunks of them to worker processes, whatever happens to any of them.
+"""Fan-out over videos: what is missing, in chunks of equal work, to worker processes."""
 
-A chunk's task is called as `task(warehouse, {key: fingerprint, ...}, settings)` and gives an
-outcome for each of its videos.
-"""
-
-import inspect
 import math
-import sys
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
 from prefect import Task
 from prefect.context import FlowRunContext
-from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
-from flows.artifacts import progress_shown, show_outcomes
-from flows.progress import video_progress
-from flows.runtime import WorkerDied, default_workers, kill_workers, video_workers
+from flows.artifacts import show_outcomes
+from flows.chunks import run_chunks
+from flows.runtime import default_workers, video_workers
 from tasks.stage import Outcome, Plan
 from tasks.stages import make_videos
 from warehouse import Key, Warehouse
 
 CHUNK = 16  # videos per task at most: Prefect's server stores about 15 task runs a second
 CHUNKS_PER_WORKER = 4  # at least, so that workers end together
-FAILURES_SHOWN = 5
-
-Chunk = Mapping[Key, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,28 +37,40 @@ class Summary:
 
 
 def carry_out(plan: Plan, workers: int | None = None, before: Sequence[Outcome] = ()) -> Summary:
-    """Make what the plan's stage wants and the warehouse does not have.
+    """Make what the plan's stage wants and the warehouse does not have; see `over_videos`.
 
-    `workers` processes share the videos; the default is one per GPU, or per CPU core. Failures in
-    `before`, the outcomes of an earlier stage, count.
+    Failures in `before`, the outcomes of an earlier stage, count.
     """
-    store, stage, wanted, missing = plan.store, plan.stage.name, plan.wanted, plan.missing()
-    outcomes: dict[Key, Outcome] = {}
+    stage = plan.stage.name
+    work = stage, plan.subject
+    summary = over_videos(stage, plan.store, plan.wanted, make_videos, work, workers)
+    return summary + Summary(done=0, present=0, failed=_failures(before))
+
+
+def over_videos(
+    stage: str,
+    store: Warehouse,
+    wanted: Mapping[Key, str],
+    task: Task[..., list[Outcome]],
+    settings: Any,
+    workers: int | None = None,
+) -> Summary:
+    """Run a task, as `flows.chunks` has them, on the videos whose data is not there.
+
+    `wanted`: the fingerprint of each. `workers` processes share the videos; the default is one per
+    GPU, or per CPU core.
+    """
+    missing = store.missing(stage, wanted)
+    outcomes: Mapping[Key, Outcome] = {}
     if missing:
         workers = workers or default_workers()
-        chunks = [
-            {key: wanted[key] for key in keys}
-            for keys in balanced(video_work(store, missing), workers)
-        ]
-        work, runner = (stage, plan.subject), video_workers(workers)
-        outcomes = run_chunks(stage, make_videos, store, chunks, work, runner, workers)
+        parts = balanced(video_work(store, missing), workers)
+        chunks = [{key: wanted[key] for key in keys} for keys in parts]
+        runner = video_workers(workers)
+        outcomes = run_chunks(stage, task, store, chunks, settings, runner, workers)
         show_outcomes(stage, store, outcomes)
     failed = _failures(outcomes.values())
-    return Summary(
-        done=len(outcomes) - failed,
-        present=len(wanted) - len(missing),
-        failed=failed + _failures(before),
-    )
+    return Summary(done=len(outcomes) - failed, present=len(wanted) - len(missing), failed=failed)
 
 
 def ended(result: object, failed: int) -> Any:
@@ -88,109 +87,6 @@ def ended(result: object, failed: int) -> Any:
     if context.flow_run.deployment_id:
         return Failed(message=message, data=result)
     return Completed(name="Completed with failures", message=message, data=result)
-
-
-def run_chunks(
-    stage: str,
-    task: Task[..., list[Outcome]],
-    store: Warehouse,
-    chunks: Sequence[Chunk],
-    settings: Any,
-    runner: TaskRunner[Any],
-    workers: int,
-) -> dict[Key, Outcome]:
-    """Run the task on every chunk; return an outcome for every video.
-
-    Nothing stops the run. When a task raises, its videos failed with that error. When a worker
-    dies (killed, out of memory), what it may have been running is run again at the end, one video
-    alone, so that only the video that kills its worker fails. (With a process pool, that is all
-    that was running: the pool does not say who died, and is started again.) Failures are
-    recorded in the warehouse; progress and the first failures go to standard error. Call it
-    inside a flow: the task runs belong to the flow run.
-    """
-    outcomes: dict[Key, Outcome] = {}
-    waiting, alone = deque(chunks), deque[Chunk]()
-    pool = isinstance(runner, ProcessPoolTaskRunner)
-    at_once, alone_at_once = (2 * workers, 1) if pool else (workers, workers)
-    arguments = inspect.signature(task.fn).bind
-    total = sum(map(len, chunks))
-    with video_progress(stage, total) as advance, progress_shown(stage, total) as show:
-
-        def ended(new: dict[Key, Outcome]) -> None:
-            outcomes.update(new)
-            advance(len(new), _failures(new.values()))
-            show(len(new), _failures(new.values()))
-
-        while waiting or alone:
-            queue, most = (waiting, at_once) if waiting else (alone, alone_at_once)
-            running: dict[PrefectFuture[list[Outcome]], Chunk] = {}
-            with runner:
-                try:
-                    while queue or running:
-                        while queue and len(running) < most:
-                            bound = arguments(store.url, queue[0], settings).arguments
-                            future = runner.submit(task, dict(bound))  # may find a broken pool
-                            running[future] = queue.popleft()
-                        future = next(as_completed(list(running)))
-                        try:
-                            new = _outcomes(running[future], future)
-                        except WorkerDied as error:
-                            if queue is alone:
-                                new = _all_failed(running[future], error)
-                            else:
-                                new = {}
-                                alone += _one_by_one([running[future]])
-                        del running[future]
-                        ended(new)
-                except BrokenProcessPool as error:
-                    kill_workers()  # one may wait for ever for a lock that the dead one held
-                    if queue is alone and running:
-                        ended(_all_failed(running.popitem()[1], error))
-                    alone += _one_by_one(running.values())
-                except BaseException:  # Ctrl-C, or cancelled: leave; what is published stays
-                    kill_workers()
-                    raise
-    failed = {key: outcome for key, outcome in outcomes.items() if outcome.status == "failed"}
-    _record(stage, store, {key: print for chunk in chunks for key, print in chunk.items()}, failed)
-    return outcomes
-
-
-def _outcomes(chunk: Chunk, future: PrefectFuture[list[Outcome]]) -> dict[Key, Outcome]:
-    """The outcome of each video of a chunk whose task has ended.
-
-    Raises:
-        BrokenProcessPool: a worker process died; maybe this one.
-        WorkerDied: this one's did.
-    """
-    failed = _all_failed(chunk, RuntimeError("the task returned no outcome for it"))
-    try:
-        returned = {outcome.video_id: outcome for outcome in future.result()}
-    except (BrokenProcessPool, WorkerDied):
-        raise
-    except Exception as error:
-        return _all_failed(chunk, error)
-    return {key: returned.get(key.video_id, failed[key]) for key in chunk}
-
-
-def _one_by_one(chunks: Iterable[Chunk]) -> list[Chunk]:
-    return [{key: chunk[key]} for chunk in chunks for key in chunk]
-
-
-def _all_failed(chunk: Chunk, error: Exception) -> dict[Key, Outcome]:
-    message = f"{type(error).__name__}: {error}"
-    return {key: Outcome(key.video_id, "failed", message) for key in chunk}
-
-
-def _record(stage: str, store: Warehouse, wanted: Chunk, failed: Mapping[Key, Outcome]) -> None:
-    """Put the failures that no worker could record into the warehouse; show the first ones."""
-    recorded = store.failures(stage)
-    for number, (key, outcome) in enumerate(failed.items()):
-        if key not in recorded or recorded[key].fingerprint != wanted[key]:
-            store.publish_failure(stage, key, wanted[key], outcome.message)
-        if number < FAILURES_SHOWN:
-            print(f"{stage}: {outcome.video_id} failed: {outcome.message}", file=sys.stderr)
-    if len(failed) > FAILURES_SHOWN:
-        print(f"{stage}: {len(failed) - FAILURES_SHOWN} more failed", file=sys.stderr)
 
 
 def _failures(outcomes: Iterable[Outcome]) -> int:

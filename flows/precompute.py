@@ -14,8 +14,9 @@ from tasks.stage import Outcome, Plan, adopt
 from tasks.stages.detect import DETECT, import_boxes
 from tasks.stages.ingest import ingest_split
 from tasks.stages.precompute import BOX_TRACKS, track_plan
-from tasks.track_sets import TrackSet, make_default, remember, track_set_of
+from tasks.track_sets import TrackSet, continued, make_default, remember, track_set_of
 from warehouse import Warehouse
+from warehouse.sources import data_set_name
 
 
 @flow(flow_run_name="precompute {dataset}/{split}")
@@ -36,6 +37,7 @@ def precompute(
     corruption: str | None = None,
     default: bool = True,
     rehash: bool = False,
+    dataset_name: str | None = None,
 ) -> Summary:
     """Ingest a split and extract the tracks of its videos that have none of this recipe yet.
 
@@ -50,21 +52,28 @@ def precompute(
     `corruption`: of the frames, as `warehouse.corruptions` has them. `rehash`: look for frames that
     were replaced by others of the same size and time. `limit` takes the first videos only;
     `workers` is the number of processes (default: one per GPU or CPU core). Several machines share
-    a split by its `shard`s: "1/8" to "8/8".
+    a split by its `shard`s: "1/8" to "8/8". `dataset_name` is what the rows' data set is named
+    where that is not `dataset`, the reader's name.
 
     Raises:
-        ValueError: there is no such shard, or boxes are to come from both a detector and a file.
+        ValueError: there is no such shard, boxes are to come from both a detector and a file, or
+            settings of a detector are given without one.
     """
-    if detector and boxes:
-        raise ValueError(
-            f"boxes come from a detector ({detector}) or from a file ({boxes}): choose"
-        )
+    named = data_set_name(dataset, dataset_name)
     settings = chosen_recipe(
         recipe, changes, "precompute", sam2=sam2, detector=detector, ground_truth=ground_truth
     )
+    if settings.detector and boxes:
+        raise ValueError(
+            f"boxes come from a detector ({settings.detector}) or from a file ({boxes}): choose"
+        )
+    unused = [change for change in changes if change.strip().startswith("detection.")]
+    if unused and not settings.detector:
+        raise ValueError(f"--set {unused[0]}: no detector runs; name one with --detector")
     track_set = track_set_of(settings, precision=precision(), corruption=corruption, boxes=boxes)
-    ingested = ingest_split(warehouse, dataset, root, split, limit, shard, rehash)
-    store = Warehouse(warehouse)
+    ingested = ingest_split(warehouse, dataset, root, split, limit, shard, rehash, named)
+    store, dataset = Warehouse(warehouse), named
+    track_set = continued(store, dataset, split, track_set)
     readable = [outcome.video_id for outcome in ingested if outcome.status == "done"]
     if readable:
         remember(store, dataset, split, track_set)

@@ -152,10 +152,15 @@ def print_tracks(warehouse: str, dataset: str | None, split: str | None) -> None
 def redo(warehouse: str, stage: str, key: Key) -> str:
     """The command that makes a key's data of a stage again."""
     from tasks.stages import STAGES
+    from tasks.stages.ingest import layout_of
 
     command, *more = STAGES[stage].command.split()
     words = ["sola", command, "--warehouse", str(warehouse)]
-    if key.dataset:
+    if key.dataset and command == "precompute":
+        layout = layout_of(Warehouse(warehouse), key.dataset, key.split)
+        named = [] if layout == key.dataset else ["--dataset-name", key.dataset]
+        words += ["--dataset", layout, *named, "--split", key.split]
+    elif key.dataset:
         words += ["--dataset", key.dataset, "--split", key.split]
     if key.run_id and command in ("evaluate", "search"):
         words += ["--run", key.run_id]
@@ -176,6 +181,8 @@ def print_evaluation(
     warehouse: str, run_id: str, dataset: str, split: str, tracks: str | None = None
 ) -> None:
     """A run's scores on a split, in percent, and which threshold would have been best."""
+    from tasks.stages.ingest import layout_of
+
     store = Warehouse(warehouse)
     tracks = find_run(store, run_id).tracks_of(store, dataset, split, tracks).name
     connection = store.connect()
@@ -208,7 +215,7 @@ def print_evaluation(
         f"best threshold on this split {tau:.2f}: J&F {jf:.2f}, an optimistic number; choose tau "
         "on one split and report another"
     )
-    if PROTOCOL.get(dataset) == "davis":
+    if PROTOCOL.get(layout_of(store, dataset, split)) == "davis":
         print(
             "papers score this data set with the objects of each annotator merged: sola submit "
             f"--dataset {dataset} --split {split} --run {run_id} --out FILE.zip, then sola score "

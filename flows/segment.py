@@ -60,8 +60,8 @@ def segment(
     """
     paths = {"video": out, "masks": masks, "tracks": tracks}
     outputs = Outputs(**{name: Path(path) for name, path in paths.items() if path})
+    trained = run_to_segment_with(warehouse, run)
     store = Warehouse(warehouse)
-    trained = run_to_segment_with(store, run)
     outputs.check(store, Path(video), len(sentences))
     track_set = segment_tracks(trained, sam2, detector, precision())
     encode_sentences(store, trained.recipe, sentences)

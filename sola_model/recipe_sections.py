@@ -13,6 +13,9 @@ from sola_model.settings import check_choices
 class GridPrompts:
     """Prompt masks from a grid of points; the thresholds are SAM2's automatic mask generator's.
 
+    frames: which frames are prompted with the grid. "stride": every `stride`-th (paper, and the
+        release in training). "halves": 0, T // 2, and the last one if T is odd (the release's
+        scripts for valid and valid_u). Boxes and ground truth prompt every `stride`-th either way.
     stride: every how many frames there is a prompt frame.
     points_per_side: points of the grid along the width, and along the height.
     predicted_iou, stability: a mask with a lower predicted IoU or stability score is dropped.
@@ -20,6 +23,7 @@ class GridPrompts:
     part_overlap: a mask with more of its area inside a larger one of its frame is dropped.
     """
 
+    frames: Literal["stride", "halves"] = "stride"
     stride: int = 4
     points_per_side: int = 32
     predicted_iou: float = 0.8
@@ -28,6 +32,7 @@ class GridPrompts:
     part_overlap: float = 0.7
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.stride < 1 or self.points_per_side < 1:
             raise ValueError(
                 f"stride={self.stride}, points_per_side={self.points_per_side}: "
@@ -77,6 +82,9 @@ class BoxPrompts:
 class Extraction:
     """How mask tracks are made.
 
+    prompt_features: prompt masks are decoded from the "video"'s features, which are there for
+        tracking, or from those of the "image" predictor (release), which resizes a frame otherwise
+        (bilinear, not bicubic), so that every prompt frame is encoded once more.
     ground_truth: its masks are prompts, too, for extra training tracks (release, training only).
     duplicate_iou: a prompt is filtered when a track covers it, at its frame, by more than this.
     max_tracks: propagation of the grid's prompts (and of ground-truth masks) stops at this many.
@@ -90,6 +98,7 @@ class Extraction:
 
     grid: GridPrompts = field(default_factory=GridPrompts)
     boxes: BoxPrompts = field(default_factory=BoxPrompts)
+    prompt_features: Literal["video", "image"] = "video"
     ground_truth: bool = False
     duplicate_iou: float = 0.7
     max_tracks: int = 64
@@ -97,6 +106,7 @@ class Extraction:
     merged: bool = False
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.max_tracks < 1 or self.batch < 1:
             raise ValueError(
                 f"max_tracks={self.max_tracks}, batch={self.batch}: both must be at least 1."

@@ -14,7 +14,15 @@ TRAIN = Stage(
     name="train",
     command="train",
     keyed_by=("run_id",),
-    covers=("sola_model.training", "sola_model.selector", "tasks.training"),
+    covers=(
+        "tasks.training",
+        "tasks.tables",
+        "sola_model.training",
+        "sola_model.selector",
+        "sola_model.masks",
+        "sola_model.metrics",
+        "sola_model.text",
+    ),
 )
 
 

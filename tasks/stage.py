@@ -59,6 +59,18 @@ class Stage:
         """The tables it publishes."""
         return TABLES_OF[self.name]
 
+    def redo(self, key: Key) -> str:
+        """The command that makes a key's data again, for all videos of its split."""
+        words = ["sola", self.command]
+        words += ["--dataset", key.dataset, "--split", key.split] if key.dataset else []
+        words += ["--run", key.run_id] if key.run_id and "run_id" in self.keyed_by else []
+        named = " ".join(words)
+        if not key.track_set:
+            return f"`{named}`"
+        if self.command.startswith("precompute"):
+            return f"`{named}` with the settings of track set {key.track_set}"
+        return f"`{named} --tracks {key.track_set}`"
+
     def key(self, key: Key) -> Key:
         """The stage's own key for the video that another stage's key is about."""
         return Key(**{name: getattr(key, name) for name in self.keyed_by})

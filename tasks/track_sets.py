@@ -39,7 +39,8 @@ class TrackSet:
     """How the tracks of a video are made.
 
     tracker: one of `tasks.stages.precompute.TRACKERS`.
-    checkpoint: its weights as they were named; weights: their sha256, None if not known (format 2).
+    checkpoint: its weights as they were named; weights: their sha256, None if not known (format 2:
+        then `checkpoint` ends in what tells them from others, "@" and digits, and is no file).
     extraction: settings of prompts and tracks.
     precision: that it computes in; None if not known.
     corruption: of the frames, such as "gaussian_noise-3".
@@ -69,20 +70,25 @@ class TrackSet:
             return self.known_as
         parts = [Path(self.checkpoint).name.removesuffix(".pt"), self.sources]
         parts += [self.corruption] if self.corruption else []
-        boxes = self.boxes and replace(self.boxes, name="")
-        identity = essential(replace(self, checkpoint="", boxes=boxes))
-        return "-".join([*parts, fingerprint(set=identity)[:8]])
+        return "-".join([*parts, fingerprint(set=essential(self.unnamed()))[:8]])
 
     @property
     def tokens(self) -> dict[str, Any]:
         """What object tokens depend on: a selector is meant for those that it was trained on."""
         settings = replace(self.extraction, ground_truth=False, boxes=BoxPrompts())
-        return {"tracker": self.tracker, "weights": self.weights, "settings": essential(settings)}
+        weights = self.weights or self.checkpoint
+        return {"tracker": self.tracker, "weights": weights, "settings": essential(settings)}
+
+    def unnamed(self) -> "TrackSet":
+        """What its tracks depend on: not under which names weights and boxes were given."""
+        boxes = self.boxes and replace(self.boxes, name="")
+        checkpoint = "" if self.weights else self.checkpoint
+        return replace(self, checkpoint=checkpoint, boxes=boxes, known_as="")
 
     def without_boxes(self) -> "TrackSet":
         """What the tracks of the grid (and of ground truth) depend on."""
         extraction = replace(self.extraction, boxes=BoxPrompts())
-        return replace(self, extraction=extraction, boxes=None, checkpoint="", known_as="")
+        return replace(self.unnamed(), extraction=extraction, boxes=None)
 
     def as_known(self) -> dict[str, Any]:
         """All of it as JSON values; `TrackSet.of` of them has the same name, whatever is new."""
@@ -174,6 +180,23 @@ def sets_of(store: Warehouse, dataset: str, split: str) -> dict[str, TrackSet]:
         default = store.read("default_tracks", [current])["track_set"][0].as_py()
         found = {default: found[default], **found} if default in found else found
     return found
+
+
+def continued(store: Warehouse, dataset: str, split: str, track_set: TrackSet) -> TrackSet:
+    """The set of a split that is this one but for its precision, which is not known; else this.
+
+    Warehouses of format 2 do not know in which precision their tracks were made.
+    """
+
+    def identity(each: TrackSet) -> Any:
+        used = each.unnamed() if each.boxes else each.without_boxes()
+        boxes = used.boxes and replace(used.boxes, name="")
+        return essential(replace(used, precision=None, boxes=boxes))
+
+    for known in sets_of(store, dataset, split).values():
+        if known.precision is None and known.weights and identity(known) == identity(track_set):
+            return known
+    return track_set
 
 
 def tracks_for(

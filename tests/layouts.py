@@ -192,6 +192,53 @@ def with_void(labels: np.ndarray) -> np.ndarray:
     return np.where((labels > 0) & (left == 0), 255, labels).astype(np.uint8)
 
 
+def write_labelled(
+    root: Path, splits: dict[str, int] | None = None, frames: int = 6, seed: int = 0
+) -> dict[str, list[Clip]]:
+    """A user's own, no-target sentences included: masks of train are label images, of other splits
+    masks.json. The last video of a split is a file.
+    """
+    written = _clips(splits or {"train": 2, "val": 2}, frames, seed)
+    for split, clips in written.items():
+        for clip in clips[:-1]:
+            _write_frames(root / split / "videos", clip)
+        (root / split / "videos").mkdir(parents=True, exist_ok=True)
+        write_video(root / split / f"videos/{clips[-1].video_id}.mp4", clips[-1].frames_THW3)
+        if split == "train":
+            for clip in clips:
+                _write_labels(root / split / "masks", clip, clip.labels_THW)
+        else:
+            write_json(root / split / "masks.json", coco_masks(clips))
+        with (root / split / "expressions.csv").open("w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file)
+            lines.writerow(("video", "sentence", "objects", "id", "tags"))
+            for clip in clips:
+                seen_N = clip.masks_NTHW.any((1, 2, 3))
+                for n, d in enumerate(clip.descriptions):
+                    if all(seen_N[target] for target in d.targets):
+                        objects = "; ".join(str(target + 1) for target in d.targets)
+                        lines.writerow((clip.video_id, d.text, objects, f"e{n}", "one; two words"))
+    return written
+
+
+def coco_masks(clips: Iterable[Clip]) -> dict[str, list[Any]]:
+    """YouTube-VIS: an annotation of each object, which `object_id` names."""
+    content: dict[str, list[Any]] = {"videos": [], "annotations": []}
+    for number, clip in enumerate(clips, start=1):
+        files = [f"{clip.video_id}/{frame}.jpg" for frame in clip.frames]
+        content["videos"].append({"id": number, "file_names": files})
+        for n, masks_THW in enumerate(clip.masks_NTHW, start=1):
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "video_id": number,
+                    "object_id": n,
+                    "segmentations": [_rle(mask_HW) for mask_HW in masks_THW],
+                }
+            )
+    return content
+
+
 def write_label_image(file: Path, labels_HW: np.ndarray) -> None:
     """A palette PNG."""
     image = Image.fromarray(labels_HW, mode="P")

@@ -197,6 +197,9 @@ def placeholders(word: str) -> str:
     if word.startswith("detector-only-"):
         runs = Warehouse("warehouse").connect().sql("SELECT DISTINCT run_id FROM scores").fetchall()
         return next(run_id for (run_id,) in runs if run_id.startswith("detector-only-"))
+    if word in ("VIDEO", "TRACKS"):
+        key = next(iter(Warehouse("warehouse").current("precompute", split="train")))
+        return key.video_id if word == "VIDEO" else key.track_set
     others = {"sam2.1_hiera_large.pt": "demo", "ROOT": "MEVIS", "NAME": "mevis", "SPLIT": "train"}
     return others.get(word, word)
 

@@ -2,6 +2,7 @@
 
     mevis, mevis-v2     FOLDER/meta_expressions.json or meta_expressions_v2.json
                         FOLDER/mask_dict.json
+    mevis, own masks    FOLDER/videos, FOLDER/masks or masks.json, FOLDER/expressions.csv
     ref-youtube-vos     FOLDER/Annotations/<video>/<frame>.png
                         FOLDER/../meta_expressions/<name of FOLDER>/meta_expressions.json
     davis               FOLDER/Annotations_unsupervised/480p/<video>/<frame>.png
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco
 
+from warehouse.sources import labelled
 from warehouse.sources.base import (
     VOID,
     BadVideo,
@@ -88,6 +90,8 @@ def guess_protocol(folder: Path) -> str:
     """The protocol that a split's folder is to be scored by; SourceError where nothing tells."""
     if any((folder / name).is_file() for name in (*MEVIS_FILES["mevis"], "mask_dict.json")):
         return "mevis"
+    if _is_labelled(folder):
+        return "mevis"
     if _youtube_meta(folder).is_file():
         return "ref-youtube-vos"
     if _davis(folder)[1].is_file():
@@ -95,14 +99,17 @@ def guess_protocol(folder: Path) -> str:
     raise SourceError(
         f"{folder}: is no split of a known layout. Give a folder with meta_expressions.json and "
         "mask_dict.json (MeViS, say MEVIS/valid_u), ROOT/valid beside ROOT/meta_expressions "
-        "(Ref-YouTube-VOS), or the folder with ImageSets/2017 (DAVIS)"
+        "(Ref-YouTube-VOS), the folder with ImageSets/2017 (DAVIS), or one with videos and masks "
+        "or masks.json (your own)"
     )
 
 
 def read_annotations(folder: Path, protocol: str) -> list[AnnotatedVideo]:
     """The videos of a split. Raises SourceError, with all faults there are, if there is one."""
     errors: list[str] = []
-    if protocol in MEVIS_FILES:
+    if protocol in MEVIS_FILES and _is_labelled(folder):
+        videos = _read_labelled(folder, errors)
+    elif protocol in MEVIS_FILES:
         videos = _read_mevis(folder, MEVIS_FILES[protocol], errors)
     elif protocol == "ref-youtube-vos":
         videos = _read_youtube(folder, errors)
@@ -180,6 +187,29 @@ def _is_rle(mask: object) -> bool:
         return False
     size = mask.get("size")
     return isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size)
+
+
+def _is_labelled(folder: Path) -> bool:
+    masks = (labelled.MASKS, labelled.MASKS_FILE)
+    return (folder / labelled.VIDEOS).is_dir() and any((folder / name).exists() for name in masks)
+
+
+def _read_labelled(folder: Path, errors: list[str]) -> list[AnnotatedVideo]:
+    folder = folder.resolve()
+    videos = []
+    for video in labelled.read_split(folder.parent, folder.name):
+        if isinstance(video, BadVideo):
+            errors.extend(video.errors)
+            continue
+        videos.append(
+            AnnotatedVideo(
+                video_id=video.video_id,
+                frames=video.frames,
+                expressions={e.expression_id: e.object_ids or () for e in video.expressions},
+                masks=video.ground_truth,
+            )
+        )
+    return videos
 
 
 def _youtube_meta(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from itertools import groupby
 from warehouse.commits import STAGES, Commit, Record
 from warehouse.names import (
     FOLDERS,
+    RECORDS,
     is_data,
     is_pack,
     is_record,
@@ -101,7 +102,7 @@ def unused(path: str, runs: Mapping[str, Collection[str]]) -> bool:
 
 def _require_known(store: Warehouse, files: Iterable[StoredFile]) -> None:
     """Raise WarehouseError for records that this version cannot read: they name files, too."""
-    for path in (file.path for file in files if file.path.startswith("commits/")):
+    for path in (file.path for file in files if file.path.startswith(f"{RECORDS}/")):
         stage = path.split("/")[1]
         if path.endswith((".json", ".parquet")) and not is_record(path):
             what = f"commits of {stage}" if stage not in STAGES else f"the commit record {path}"

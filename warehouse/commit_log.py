@@ -1,7 +1,7 @@
 """The commit records of a warehouse: one file each when published, many in a pack after compaction.
 
-    commits/<stage>/<xx>/<record>.json       xx: two digits of the key's digest
-    commits/<stage>/packs/<name>.parquet     columns record (its name, sorted) and commit (its JSON)
+    records/<stage>/<xx>/<record>.json       xx: two digits of the key's digest
+    records/<stage>/packs/<name>.parquet     columns record (its name, sorted) and commit (its JSON)
 
 Neither ever changes. A record may be in several files; it is the same record in all of them. The
 name of each ends in a checksum: of the commit in a record's, of the whole file in a pack's.
@@ -30,7 +30,7 @@ from warehouse.commits import (
     record_name,
     tables_of,
 )
-from warehouse.names import digest_in, is_inside, is_pack
+from warehouse.names import RECORDS, digest_in, is_inside, is_pack
 from warehouse.schemas import DamagedError, NewerError, WarehouseError
 from warehouse.storage import Storage, mend_damage
 
@@ -54,7 +54,7 @@ class CommitLog:
         Other files in the folders are passed over.
         """
         tables_of(stage)
-        folder = f"commits/{stage}"
+        folder = f"{RECORDS}/{stage}"
         slugs = None if keys is None else {key.slug for key in keys}
         # Packs are listed last: a record that moves into one meanwhile is seen there.
         if slugs is None:
@@ -75,10 +75,10 @@ class CommitLog:
     def packs(self, stage: str) -> list["Pack"]:
         """The packs of a stage, read once each."""
         while True:
-            files = self.storage.files(f"commits/{stage}/{PACKS}", recursive=False)
+            files = self.storage.files(f"{RECORDS}/{stage}/{PACKS}", recursive=False)
             paths = [file.path for file in files if is_pack(file.path)]
             try:
-                return list(self.storage.each(lambda path: _pack(self.storage, path), paths))
+                return list(self.storage.each(lambda path: read_pack(self.storage, path), paths))
             except FileNotFoundError:  # collected since it was listed: newer ones hold its records
                 continue
 
@@ -123,7 +123,7 @@ class CommitLog:
         )
         commit = Commit.from_json(made.to_json())  # as readers will have it
         name = record_name(commit, 0)
-        self.storage.write(f"commits/{stage}/{_shard(key.slug)}/{name}", commit.to_json())
+        self.storage.write(f"{RECORDS}/{stage}/{_shard(key.slug)}/{name}", commit.to_json())
         return commit
 
     def append_pack(self, stage: str, commits: dict[str, Commit]) -> str:
@@ -150,7 +150,7 @@ class CommitLog:
         pq.write_table(pa.table(columns), content, compression="zstd", write_page_checksum=True)
         made = content.getvalue().to_pybytes()
         name = f"{uuid.uuid4().hex}-{hashlib.sha256(made).hexdigest()[:32]}"
-        path = f"commits/{stage}/{PACKS}/{name}.parquet"
+        path = f"{RECORDS}/{stage}/{PACKS}/{name}.parquet"
         self.storage.write(path, made)
         return path
 
@@ -166,7 +166,7 @@ class CommitLog:
     def _content(self, record: Record) -> bytes:
         """The JSON of a record. Raises FileNotFoundError."""
         if is_pack(record.place):
-            return _pack(self.storage, record.place).content(record)
+            return read_pack(self.storage, record.place).content(record)
         return self.storage.read(record.place)
 
 
@@ -231,7 +231,8 @@ def commit_of(record: Record, content: bytes) -> Commit:
 
 
 @lru_cache(maxsize=256)
-def _pack(storage: Storage, path: str) -> Pack:
+def read_pack(storage: Storage, path: str) -> Pack:
+    """The pack at a path, read once."""
     content = storage.read(path)
     with explained(storage, path):
         return Pack(path, content)

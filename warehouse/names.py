@@ -6,15 +6,16 @@ import zlib
 from warehouse.commits import STAGES, parse_record
 from warehouse.schemas import TABLES
 
-FOLDERS = ("data", "commits", "selectors", "checkpoints", "cache")
+RECORDS = "records"  # the folder of commit records; format 2 had "commits"
+FOLDERS = ("data", RECORDS, "selectors", "checkpoints", "cache")
 
 SAFE = "[A-Za-z0-9_-]"
 UUID = "[0-9a-f]{32}"
 DATA = re.compile(
     rf"data/([^/]+)(?:/{SAFE}{{1,30}}){{0,2}}/{SAFE}*{UUID}(?:-([0-9a-f]{{8}}))?\.parquet"
 )
-PACK = re.compile(rf"commits/[^/]+/packs/{UUID}(?:-([0-9a-f]{{32}}))?\.parquet")
-RECORD = re.compile(r"commits/[^/]+/[0-9a-f]{2}/([^/]+)")
+PACK = re.compile(rf"{RECORDS}/[^/]+/packs/{UUID}(?:-([0-9a-f]{{32}}))?\.parquet")
+RECORD = re.compile(rf"{RECORDS}/[^/]+/[0-9a-f]{{2}}/([^/]+)")
 WEIGHTS = re.compile(rf"selectors/([^/]+)/({UUID}/)?((last|best)/)?selector\.(json|safetensors)")
 WEIGHTS_FOLDER = re.compile(rf"(selectors/[^/]+)/{UUID}/")
 TEMPORARY = re.compile(rf"\.{UUID}\.tmp")

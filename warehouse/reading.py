@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
@@ -14,7 +14,7 @@ from warehouse.lineage import Staleness, commits_table
 from warehouse.names import put_at
 from warehouse.queries import open_views
 from warehouse.schemas import FORMAT_VERSION, WarehouseError, schema_of
-from warehouse.storage import Disk, open_storage
+from warehouse.storage import Disk, Storage, open_storage
 
 if TYPE_CHECKING:
     import duckdb
@@ -27,17 +27,13 @@ ATTEMPTS = 3  # to see a state that another process's gc does not tear apart
 class Reading:
     """The part of `warehouse.store.Warehouse` that changes nothing."""
 
+    format: ClassVar[int] = FORMAT_VERSION  # that its marker says
+
     def __init__(self, place: str | Path) -> None:
         self.storage = open_storage(place)
         self.log = CommitLog(self.storage)
-        try:
-            version = json.loads(self.storage.read(MARKER))["format"]
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
-            raise WarehouseError(
-                f"{place} is not a warehouse: no readable {MARKER} in it. Check the path, or "
-                f"make a new warehouse with Warehouse.create({str(place)!r})."
-            ) from error
-        if version != FORMAT_VERSION:
+        version = format_of(self.storage)
+        if version != self.format:
             mend = "Use a newer version."
             if isinstance(version, int) and version < FORMAT_VERSION:
                 mend = f"Bring it to the new format with `sola upgrade --warehouse {place}`."
@@ -256,3 +252,19 @@ class Reading:
     def _with_weights(self, commits: Collection[Commit]) -> list[Commit]:
         there = self.storage.existing({path for commit in commits for path in commit.weights})
         return [commit for commit in commits if there.issuperset(commit.weights)]
+
+
+def format_of(storage: Storage) -> Any:
+    """The format version of the warehouse in a storage. Raises WarehouseError if there is none."""
+    try:
+        return json.loads(storage.read(MARKER))["format"]
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
+        raise WarehouseError(
+            f"{storage.url} is not a warehouse: no readable {MARKER} in it. Check the path, or "
+            f"make a new warehouse with Warehouse.create({storage.url!r})."
+        ) from error
+
+
+def write_marker(storage: Storage) -> None:
+    """Make the storage a warehouse of this version's format."""
+    storage.write(MARKER, json.dumps({"format": FORMAT_VERSION}).encode())

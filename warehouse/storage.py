@@ -130,6 +130,9 @@ class Storage:
         with suppress(FileNotFoundError):
             self.retrying(lambda: self._fs.delete_file(path))
 
+    def prune(self, folder: str) -> None:
+        """Remove a folder, and those in it, where there are no files."""
+
     def existing(self, paths: Iterable[str]) -> set[str]:
         """Those of the paths that are files."""
         raise NotImplementedError
@@ -195,6 +198,11 @@ class Disk(Storage):
                 temporary.unlink(missing_ok=True)
                 raise
             _sync_folder(target.parent)
+
+    def prune(self, folder: str) -> None:
+        for place, _, _ in os.walk(self.root / folder, topdown=False):
+            with suppress(OSError):  # it is not empty
+                os.rmdir(place)
 
     def linked(self, paths: Iterable[str]) -> set[str]:
         paths = set(paths)

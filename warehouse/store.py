@@ -2,7 +2,7 @@
 
     warehouse.json                                         format version
     data/<table>/<dataset>/<split>/<name>.parquet          rows; unseen until a record names them
-    commits/<stage>/...                                    the records, see warehouse/commit_log.py
+    records/<stage>/...                                    the records, see warehouse/commit_log.py
     selectors/<run_id>/                                    weights, named by the rows of `runs`
 
 A data file has a unique name and is safe in the storage before the record that names it appears,
@@ -12,7 +12,6 @@ read is checked: every file has a checksum, in its own name or in the record tha
 """
 
 import hashlib
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -26,8 +25,8 @@ from warehouse.conform import conform, require_value
 from warehouse.data_files import write_table
 from warehouse.lineage import printable_key
 from warehouse.names import is_temporary, put_at
-from warehouse.reading import ATTEMPTS, MARKER, Reading
-from warehouse.schemas import FORMAT_VERSION, WarehouseError
+from warehouse.reading import ATTEMPTS, MARKER, Reading, write_marker
+from warehouse.schemas import WarehouseError
 from warehouse.storage import open_storage
 
 
@@ -52,7 +51,7 @@ class Warehouse(Reading):
                     f"{', ...' if len(others) > 3 else ''}. Give a new or empty folder: garbage "
                     "collection is for folders in which everything is the warehouse's."
                 )
-            storage.write(MARKER, json.dumps({"format": FORMAT_VERSION}).encode())
+            write_marker(storage)
         return cls(place)
 
     def publish(

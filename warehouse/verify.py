@@ -31,6 +31,7 @@ from warehouse.commits import (
 from warehouse.conform import readable_as, require_value
 from warehouse.names import (
     FOLDERS,
+    RECORDS,
     crc_in,
     crc_of,
     is_data,
@@ -107,7 +108,7 @@ def verify(store: Warehouse, in_flight: float = IN_FLIGHT) -> list[Problem]:
     own = [file for file in files if file.path not in linked]
     problems += [found for file in own if (found := _stranger(file.path))]
     old = [file.path for file in own if file.modified <= settled]
-    if not any(problem.path.startswith("commits/") for problem in problems):  # else: not known
+    if not any(problem.path.startswith(f"{RECORDS}/") for problem in problems):  # else: not known
         problems += _orphans(old, named, runs)
     problems += [_problem(p, "left by a kill", COLLECT) for p in old if is_temporary(p)]
     problems = [
@@ -177,7 +178,7 @@ def _records(
             return [], None
         return found, problem
 
-    paths = [file.path for file in files if file.path.startswith(f"commits/{stage}/")]
+    paths = [file.path for file in files if file.path.startswith(f"{RECORDS}/{stage}/")]
     results = list(store.storage.each(read, [path for path in paths if is_record(path)]))
     wrong = [problem for _, problem in results if problem]
     return [found for records, _ in results for found in records], wrong
@@ -338,7 +339,7 @@ def _stranger(path: str) -> Problem | None:
         return None
     if folder == "data" and not is_data(path):
         newer = name not in TABLES and path.endswith(".parquet")
-    elif folder == "commits" and not is_record(path):
+    elif folder == RECORDS and not is_record(path):
         newer = name not in STAGES
     elif folder == "selectors" and not is_weights(path):
         newer = False

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import DatasetName, explained
+from flows.commands.common import DatasetName, OwnName, explained
 
 
 def check(
     root: Annotated[Path, typer.Argument(help="Folder of the data set, or of videos.")],
     dataset: DatasetName = "mevis",
+    dataset_name: OwnName = None,
     split: Annotated[
         list[str] | None, typer.Option(help="Split; may be repeated; default: all.")
     ] = None,
@@ -36,11 +37,13 @@ def check(
     `docs/data-sets.md` lists every case by data set.
     """
     from flows.progress import video_progress
+    from warehouse.sources import data_set_name
     from warehouse.sources.check import check_dataset
 
     with explained():
         if format not in ("text", "json"):
             raise ValueError(f"there is no format {format!r}; valid are: text, json")
+        named = data_set_name(dataset, dataset_name)
         fault = _text_fault(recipe) if recipe else None
         checks = check_dataset(
             dataset, root, split or (), video_progress, full=full, text_fault=fault
@@ -48,7 +51,7 @@ def check(
     problems = [problem for found in checks for problem in found.problems]
     if format == "json":
         counts = {"problems": len(problems), "splits": [asdict(check) for check in checks]}
-        typer.echo(json.dumps({"dataset": dataset, "root": str(root), **counts}, indent=2))
+        typer.echo(json.dumps({"dataset": named, "root": str(root), **counts}, indent=2))
     else:
         for problem in problems:
             where = "/".join(filter(None, [problem.split, problem.video_id]))

@@ -26,14 +26,14 @@ def import_checkpoint(
 
     Example: `sola import-checkpoint epoch_15.pth --recipe release`
     """
-    from sola_model.recipes import override, recipe_by_name
+    from sola_model.recipes import chosen_recipe
     from sola_model.selector.checkpoints import import_checkpoint as read
     from sola_model.selector.checkpoints import save_selector
     from tasks.training.import_checkpoint import import_run
     from warehouse.outputs import check_output
 
     with explained():
-        settings = override(recipe_by_name(recipe), changes)
+        settings = chosen_recipe(recipe, changes, "import-checkpoint")
         if out is None:
             typer.echo(import_run(str(warehouse), str(checkpoint), settings, name))
         else:

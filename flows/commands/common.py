@@ -20,8 +20,15 @@ WarehousePath = Annotated[
 DatasetName = Annotated[
     str,
     typer.Option(
-        help="mevis, mevis-v2, ref-youtube-vos, ref-davis17, pascal-voc, demo, or folder (videos "
-        "of your own); names the rows, too."
+        help="mevis, mevis-v2, ref-youtube-vos, ref-davis17, pascal-voc, demo, folder (videos of "
+        "your own) or labelled (with masks); names the rows, too."
+    ),
+]
+OwnName = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset-name",
+        help="Name of the rows, and of --dataset from then on; default: that of --dataset.",
     ),
 ]
 Split = Annotated[str, typer.Option(help="Split of the data set, e.g. train or valid_u.")]
@@ -32,6 +39,11 @@ Changes = Annotated[
 Tracks = Annotated[
     str | None,
     typer.Option("--tracks", help="Track set; default: the split's, see sola tracks."),
+]
+RunId = Annotated[str | None, typer.Option(help="Run id; default: the newest run.")]
+RunTracks = Annotated[
+    str | None,
+    typer.Option("--tracks", help="Track set; default: one made as those the run was trained on."),
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes; default: one per GPU, or per CPU core.")

@@ -10,7 +10,10 @@ from flows.commands.common import (
     Changes,
     DatasetName,
     Limit,
+    OwnName,
     RecipeName,
+    RunId,
+    RunTracks,
     Split,
     Tracks,
     WarehousePath,
@@ -45,6 +48,7 @@ def demo(
 def precompute(
     root: Annotated[Path, typer.Option(help="Folder of the data set, or of videos, or a video.")],
     dataset: DatasetName = "mevis",
+    dataset_name: OwnName = None,
     split: Split = "train",
     recipe: RecipeName = "release",
     sam2: Annotated[
@@ -107,6 +111,7 @@ def precompute(
             corruption,
             default,
             rehash,
+            dataset_name,
         )
     finish(summary.failed)
 
@@ -170,11 +175,8 @@ def label(
 def evaluate(
     dataset: DatasetName = "mevis",
     split: Split = "valid_u",
-    run: Annotated[str | None, typer.Option(help="Run id; default: the newest run.")] = None,
-    tracks: Annotated[
-        str | None,
-        typer.Option(help="Track set; default: one made as those that the run was trained on."),
-    ] = None,
+    run: RunId = None,
+    tracks: RunTracks = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:

@@ -9,6 +9,8 @@ import typer
 from flows.commands.common import (
     HERE,
     DatasetName,
+    RunId,
+    RunTracks,
     Split,
     WarehousePath,
     Workers,
@@ -18,8 +20,6 @@ from flows.commands.common import (
 
 if TYPE_CHECKING:
     from tasks.results.score import SubmissionScores
-
-RunId = Annotated[str | None, typer.Option(help="Run id; default: the newest run.")]
 
 
 def score(
@@ -89,10 +89,7 @@ def submit(
     dataset: DatasetName = "mevis",
     split: Split = "valid",
     run: RunId = None,
-    tracks: Annotated[
-        str | None,
-        typer.Option(help="Track set; default: made as those that the run was trained on."),
-    ] = None,
+    tracks: RunTracks = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
@@ -113,7 +110,10 @@ def submit(
 def export(
     out: Annotated[Path, typer.Option(help="JSON (coco) or zip (png) file to write.")],
     what: Annotated[
-        str, typer.Option(help="predictions, one per expression, or the tracks they select.")
+        str,
+        typer.Option(
+            help="predictions, one per expression; the tracks they select; or ground-truth."
+        ),
     ] = "predictions",
     format: Annotated[
         str, typer.Option(help="coco: video instances as JSON; png: palette images.")
@@ -121,16 +121,15 @@ def export(
     dataset: DatasetName = "mevis",
     split: Split = "valid_u",
     run: RunId = None,
-    tracks: Annotated[
-        str | None,
-        typer.Option(help="Track set; default: made as those that the run was trained on."),
-    ] = None,
+    tracks: RunTracks = None,
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
-    """Predictions of an evaluated run, or the tracks it selects, for other tools.
+    """Predictions of an evaluated run, the tracks it selects, or the ground truth, for other tools.
 
     Example: `sola export --what tracks --format coco --out tracks.json`
+
+    Ground truth is written with its sentences, as the data set `labelled` is laid out.
     """
     from flows.progress import video_progress
     from tasks.results.export import export as write

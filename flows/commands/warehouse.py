@@ -105,3 +105,33 @@ def remove(
     with explained():
         count = take_out(Warehouse(warehouse), dataset, split, videos or [], tracks)
     typer.echo(f"removed {count} commits; `sola gc` deletes their rows from the disk")
+
+
+def upgrade(
+    warehouse: WarehousePath = HERE,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe that tracks or labels may have been made with.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change of it, such as extraction.batch=8; each may hold."),
+    ] = None,
+    sam2: Annotated[
+        list[str] | None, typer.Option(help="Checkpoint that tracks may have been made with.")
+    ] = None,
+) -> None:
+    """Bring a warehouse that an earlier version wrote to the format of this one.
+
+    Nothing is computed again, and only records are written: it takes seconds. Nobody else may use
+    the warehouse meanwhile. After a kill it is as before, and the same command goes on.
+
+    What tracks were made with is found among the settings of runs and recipes; where it is none of
+    them, --recipe, --set and --sam2 say what it was.
+
+    Example: `sola upgrade --warehouse warehouse`
+    """
+    from tasks.upgrade.format_2 import upgrade as bring
+
+    with explained():
+        count = bring(warehouse, recipe, changes or (), sam2 or ())
+        print(f"took over {count} commits" if count else "it has the format of this version")

@@ -10,6 +10,7 @@ from tasks.experiments.measured import Measured, pair_answers
 from tasks.runs import Run, find_run
 from tasks.stages.ingest import ingest_split
 from tasks.track_sets import TrackSet, remember, track_set_of
+from warehouse import WarehouseError
 from warehouse.annotations import read_annotations
 from warehouse.demo_data.counterfactual import CHANCE, SPLIT, write_pairs
 
@@ -20,7 +21,13 @@ def counterfactual(setup: Setup) -> list[Measured]:
     """Pairs of embedded clips that differ in motion alone: share with both answers right.
 
     Of one run (--run), its oracle over the same tracks, and a selector that sees looks alone.
+
+    Raises WarehouseError for changes of a recipe: the run has its own.
     """
+    if setup.changes or setup.sam2:
+        raise WarehouseError(
+            "it measures a run as it is, with tracks as its own: --set and --sam2 change nothing"
+        )
     run = find_run(setup.store, setup.run)
     root = setup.store.work_folder() / "data-set-counterfactual"
     write_pairs(root, PAIRS)

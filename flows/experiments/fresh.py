@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from flows.experiments.setup import Setup, measured_scores
-from flows.search import index_tracks
+from flows.index_tracks import index_tracks
 from tasks.experiments.measured import Measured, calibrated_error, group_means, oracle_jf
 from tasks.experiments.search_precision import Phrase, search_precision
 from tasks.runs import find_run

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from flows.label import label
 from flows.precompute import precompute
+from flows.refresh import tracks_and_labels
 from flows.runtime import precision
 from flows.train import train_together, with_seed
 from sola_model.recipes import Recipe, chosen_recipe, of_command, override, recipe_by_name
@@ -98,7 +99,7 @@ class Setup:
         for split in splits or (self.split, self.validation):
             trained_on = split == self.split
             if self.root:
-                precompute(
+                tracks_and_labels(
                     self.warehouse,
                     self.dataset,
                     self.root,
@@ -106,11 +107,12 @@ class Setup:
                     self.recipe,
                     self.sam2,
                     None if trained_on else self.detector,
+                    changes=self.changes,
                     ground_truth=trained_on and self.ground_truth,
                     limit=self.limit,
                     workers=self.workers,
-                    changes=of_command(self.changes, "precompute"),
                 )
+                continue
             self.require(self.dataset, split)
             labels = of_command(self.changes, "label")
             label(self.warehouse, self.dataset, split, self.recipe, self.workers, labels)

@@ -74,13 +74,14 @@ class Chain:
             yield from self._propagate(mates[: min(self.batch, limit - len(self.tracks))], pending)
 
     def replay_boxes(self) -> Replay:
-        """Boxes of one expression: the first prompt of another frame ends the batch."""
+        """Boxes of one expression: the first prompt of another frame ends the batch.
+
+        So does a batch of half of what the limit leaves: the release counts its members twice.
+        """
         limit = self.settings.boxes.max_tracks
-        while (pending := self._pending()) and len(self.tracks) < limit:
+        while (pending := self._pending()) and (room := limit - len(self.tracks)) > 0:
             _, mates = next(groupby(pending, self._frame))
-            yield from self._propagate(
-                [*mates][: min(self.batch, limit - len(self.tracks))], pending
-            )
+            yield from self._propagate([*mates][: min(self.batch, (room + 1) // 2)], pending)
 
     def replay_shared(self, known: Mapping[int, list[RLE]], first_track: int) -> Replay:
         """Boxes of all expressions: what is covered by a known track, or by a mate, waits.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -24,14 +24,19 @@ class EncodedVideo:
 
     `size` is (height, width) of the video in pixels. Frames are read and resized in the background
     while others are encoded. Features beyond the engine's budget wait in host memory, see
-    `announce`.
+    `announce`. With `prompt_features` "image" the frames are kept, for `install`.
 
     Source: `SAM2Base.forward_image` and `_prepare_backbone_features`; frames are resized as
     `sam2.utils.misc.load_video_frames` does.
     """
 
     def __init__(
-        self, model: SAM2Base, frames_HW3: Iterable[np.ndarray], engine: Engine = AUTOMATIC
+        self,
+        model: SAM2Base,
+        frames_HW3: Iterable[np.ndarray],
+        engine: Engine = AUTOMATIC,
+        *,
+        prompt_features: Literal["video", "image"] = "video",
     ) -> None:
         """Encode RGB uint8 frames, all of one size.
 
@@ -42,12 +47,14 @@ class EncodedVideo:
         self.model = model
         self.size = (0, 0)
         self.frames_on_device = 0
+        self._frames_HW3: list[np.ndarray] = []  # if prompts have features of their own
         self._features: list[list[Tensor]] = []  # per frame: three levels of (hw, 1, C)
         self._arriving: dict[int, list[Tensor]] = {}
         self._copies = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
         budget = feature_budget(engine, model.device)
-        prepared = (_prepare(frame_HW3, model.image_size) for frame_HW3 in frames_HW3)
-        for image_3HW, size in read_ahead(prepared, engine.frames_ahead):
+        prepared = ((frame, _prepare(frame, model.image_size)) for frame in frames_HW3)
+        for frame_HW3, image_3HW in read_ahead(prepared, engine.frames_ahead):
+            size = frame_HW3.shape[:2]
             self.size = self.size if self._features else size
             if size != self.size:
                 raise ValueError(
@@ -58,6 +65,8 @@ class EncodedVideo:
             fits = (len(self) + 1) * sum(level.nbytes for level in features) <= budget
             self.frames_on_device += fits
             self._features.append(features if fits else [_to_host(level) for level in features])
+            if prompt_features == "image":
+                self._frames_HW3.append(frame_HW3)
         if not self._features:
             raise ValueError("the video has no frames; give at least one")
 
@@ -96,8 +105,12 @@ class EncodedVideo:
         return features
 
     def install(self, predictor: Any, frame_index: int) -> None:
-        """What `SAM2ImagePredictor.set_image` does, without encoding the frame again."""
-        *high, top = self._at(frame_index)
+        """What `SAM2ImagePredictor.set_image` does; it encodes again if it must."""
+        if self._frames_HW3:
+            image_3HW = predictor._transforms(Image.fromarray(self._frames_HW3[frame_index]))
+            *high, top = self._encode(image_3HW)
+        else:
+            *high, top = self._at(frame_index)
         levels = [*high, top + self.model.no_mem_embed]
         maps = [
             level.permute(1, 2, 0).view(1, -1, *size)
@@ -125,12 +138,12 @@ def frame_arguments(frames: list[tuple[EncodedVideo, int]]) -> dict:
     }
 
 
-def _prepare(frame_HW3: np.ndarray, side: int) -> tuple[Tensor, tuple[int, int]]:
-    """A frame as the model takes it (3, side, side), and its (height, width)."""
+def _prepare(frame_HW3: np.ndarray, side: int) -> Tensor:
+    """A frame as the model takes it (3, side, side)."""
     resized = np.asarray(Image.fromarray(frame_HW3).resize((side, side)))
     image_3HW = torch.from_numpy(resized / 255.0).permute(2, 0, 1).float()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    return (image_3HW - mean) / std, frame_HW3.shape[:2]
+    return (image_3HW - mean) / std
 
 
 def _to_host(level: Tensor) -> Tensor:

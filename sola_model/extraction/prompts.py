@@ -27,7 +27,8 @@ from sola_model.recipes import BoxPrompts, GridPrompts
 class PromptMask:
     """A mask to propagate from a frame: COCO RLE at the video's size, area in pixels.
 
-    predicted_iou, stability: SAM2's own quality of the mask; None for ground truth.
+    predicted_iou, stability: SAM2's own quality of the mask; None for ground truth. A mask of
+        logits that are all below -1 has no stability.
     expression_id, object_id: whose box or ground truth it is, where it is one.
     """
 
@@ -51,11 +52,17 @@ class Box:
     expression_id: str
 
 
+def prompt_frames(frame_count: int, settings: GridPrompts) -> range:
+    """The frames that are prompted with the grid."""
+    halves = settings.frames == "halves"
+    return range(0, frame_count, max(1, frame_count // 2) if halves else settings.stride)
+
+
 def grid_prompts(model: SAM2Base, video: EncodedVideo, settings: GridPrompts) -> list[PromptMask]:
     """The grid prompt masks of every prompt frame, in the order of frames.
 
-    Source: `sam2.automatic_mask_generator.SAM2AutomaticMaskGenerator`, on features that are
-    already there; then the release's part filter.
+    Source: `sam2.automatic_mask_generator.SAM2AutomaticMaskGenerator`, on the features that the
+    video has for prompts; then the release's part filter.
     """
     on_cpu = model.device.type == "cpu"
     generator = (_SmallLogits if on_cpu else SAM2AutomaticMaskGenerator)(
@@ -67,7 +74,7 @@ def grid_prompts(model: SAM2Base, video: EncodedVideo, settings: GridPrompts) ->
         output_mode="coco_rle",
     )
     prompts = []
-    for frame_index in range(0, len(video), settings.stride):
+    for frame_index in prompt_frames(len(video), settings):
         generator.predictor.set_image = lambda _, at=frame_index: video.install(
             generator.predictor, at
         )
@@ -165,13 +172,16 @@ def box_prompts(
 ) -> list[PromptMask]:
     """The masks of boxes, in the order of the boxes; boxes of unstable masks are left out.
 
-    Boxes are clipped to the frame. Stability = area(logit > 1) / area(logit > -1).
+    Boxes are clipped to the frame. Stability = area(logit > 1) / area(logit > -1) of the decoder's
+    logits, which have a quarter of the image size (release). Where no logit is above -1 there is
+    none; such an empty mask is used in the release, and left out of shared boxes, where every track
+    that is not there either would cover it.
 
     Raises:
         ValueError: a box has no area inside the frame, or its frame does not exist.
 
     Source: `sam2.sam2_image_predictor.SAM2ImagePredictor.predict` with multimask_output=False,
-    on features that are already there.
+    on the features that the video has for prompts.
     """
     clipped_N4 = np.array([_clipped(box, video) for box in boxes], np.float32).reshape(-1, 4)
     by_frame = defaultdict(list)
@@ -185,7 +195,7 @@ def box_prompts(
         def decode(part: slice, members: list[int] = members) -> None:
             corners = torch.from_numpy(clipped_N4[members[part]]).to(model.device)
             with precision(model.device):
-                logits_B1HW, iou_B1, _ = predictor._predict(
+                logits_B1HW, iou_B1, decoded_B1HW = predictor._predict(
                     None,
                     None,
                     predictor._transforms.transform_boxes(
@@ -195,19 +205,21 @@ def box_prompts(
                     return_logits=True,
                 )
             surely, maybe, area = (
-                (logits_B1HW > offset).sum((1, 2, 3)).cpu().numpy() for offset in (1, -1, 0)
+                mask_B1HW.sum((1, 2, 3)).cpu().numpy()
+                for mask_B1HW in (decoded_B1HW > 1, decoded_B1HW > -1, logits_B1HW > 0)
             )
             stability = surely / np.maximum(maybe, 1)
+            used = np.where(maybe, stability >= settings.stability, not settings.shared)
             rles = encode_masks(logits_B1HW[:, 0] > 0)
             for b, n in enumerate(members[part]):
-                if stability[b] >= settings.stability:
+                if used[b]:
                     prompts[n] = PromptMask(
                         frame_index=boxes[n].frame_index,
                         source="box",
                         rle=rles[b],
                         area=int(area[b]),
                         predicted_iou=float(iou_B1[b, 0]),
-                        stability=float(stability[b]),
+                        stability=float(stability[b]) if maybe[b] else None,
                         expression_id=boxes[n].expression_id,
                     )
 

@@ -66,6 +66,20 @@ def resolve_checkpoint(name: str | Path) -> Path:
     )
 
 
+def is_local(name: str | Path) -> bool:
+    """Whether `resolve_checkpoint` finds a checkpoint without a download."""
+    if str(name) == "demo" or Path(name).is_file():
+        return True
+    official = str(name).removeprefix("facebook/").replace("-", "_")
+    if not _official_config(official):
+        return False
+    import huggingface_hub
+
+    repository = f"facebook/{official.replace('_', '-')}"
+    found = huggingface_hub.try_to_load_from_cache(repository, f"{official}.pt")
+    return isinstance(found, str)
+
+
 def load_sam2(
     name: str | Path, device: str | torch.device = "cpu", *, compile: bool = False
 ) -> SAM2Base:

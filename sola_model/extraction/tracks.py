@@ -50,7 +50,7 @@ def extract_tracks(
     Raises:
         ValueError: there are no frames, or they differ in size.
     """
-    video = EncodedVideo(model, frames_HW3)
+    video = EncodedVideo(model, frames_HW3, prompt_features=settings.prompt_features)
     return track_prompts(model, video, grid_prompts(model, video, settings.grid), settings)
 
 

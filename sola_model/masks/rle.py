@@ -9,7 +9,7 @@ from torch import Tensor
 from sola_model.masks.enlarged import enlarged_runs
 from sola_model.masks.runs import RLE
 
-COMPARED_AT = (540, 960)  # masks are compared at this (height, width), turned for portrait
+COMPARED_AT = (540, 960)  # masks are compared at this (height, width), turned unless landscape
 
 
 def encode_masks(masks_NHW: Tensor) -> list[RLE]:
@@ -30,7 +30,7 @@ def encode_enlarged(logits_HW: Tensor, size: tuple[int, int]) -> RLE:
 
 def at_compared_size(rle: RLE, nearest: bool = False) -> RLE:
     """A mask at the release's size for comparisons: prompts by nearest, tracks by bilinear."""
-    height, width = COMPARED_AT if rle["size"][0] <= rle["size"][1] else COMPARED_AT[::-1]
+    height, width = COMPARED_AT if rle["size"][0] < rle["size"][1] else COMPARED_AT[::-1]
     mask_11HW = torch.from_numpy(coco.decode(rle))[None, None].float()
     mode = {"mode": "nearest"} if nearest else {"mode": "bilinear", "align_corners": False}
     return encode_masks(F.interpolate(mask_11HW, (height, width), **mode)[0] > 0.5)[0]

@@ -105,7 +105,7 @@ def extraction_seconds(
     for number, (ingested, _) in enumerate([chosen[0], *chosen]):
         row = read_video(store, ingested)
         start = clock()
-        video = EncodedVideo(model, frames_of(row))
+        video = EncodedVideo(model, frames_of(row), prompt_features=settings.prompt_features)
         track_prompts(model, video, grid_prompts(model, video, settings.grid), settings)
         if number:
             spent += clock() - start

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -29,14 +30,14 @@ DATASET, SPLIT = "folder", "segment"
 CLIP_FRAMES = 240  # the default; MeViS's videos have 78 frames on average
 
 
-def run_to_segment_with(store: Warehouse, run_id: str | None) -> Run:
+def run_to_segment_with(warehouse: str | Path, run_id: str | None) -> Run:
     """The run of this id, or the newest.
 
     Raises:
-        WarehouseError: there is none; the message says how to get one.
+        WarehouseError: there is none, or no warehouse; the message says how to get one.
     """
     try:
-        return find_run(store, run_id)
+        return find_run(Warehouse(warehouse), run_id)
     except WarehouseError as error:
         raise WarehouseError(
             f"{error}\nTo segment a video there must be a run, that is, a trained selector, in the "
@@ -49,7 +50,8 @@ def segment_tracks(run: Run, sam2: str | None, detector: str | None, precision: 
     """The track set that a run selects from, with another SAM2 or detector if given.
 
     Raises:
-        WarehouseError: the run's SAM2 is not the one it was trained with, and no other is given.
+        WarehouseError: the run's SAM2 is not the one it was trained with, or not there, and no
+            other is given.
     """
     recipe = replace(
         run.recipe,
@@ -57,7 +59,14 @@ def segment_tracks(run: Run, sam2: str | None, detector: str | None, precision: 
         detector=detector or run.recipe.detector,
         extraction=replace(run.recipe.extraction, ground_truth=False),
     )
-    track_set = track_set_of(recipe, precision=precision)
+    try:
+        track_set = track_set_of(recipe, precision=precision)
+    except ValueError as error:
+        if sam2:
+            raise
+        raise WarehouseError(
+            f"{error}\nRun {run.run_id} was trained with it; say where it is with --sam2."
+        ) from error
     if not sam2 and run.tokens not in (None, track_set.tokens):
         raise WarehouseError(
             f"run {run.run_id} was trained on other tracks than are made now: "

@@ -114,8 +114,13 @@ LIMIT {limit}
 """.strip()
 
 PREDICTED = """
-SELECT dataset, split, track_set, bool_or(stale) AS stale FROM commits
-WHERE stage = 'evaluate' AND status = 'done' AND run_id = {run}
+SELECT dataset, split, track_set, bool_or(stale) AS stale
+FROM (
+    SELECT dataset, split, track_set, stale FROM commits
+    WHERE stage = 'evaluate' AND status = 'done' AND run_id = {run}
+    UNION ALL  -- what is shown of a video that failed since, too
+    SELECT dataset, split, track_set, stale FROM predictions WHERE run_id = {run}
+)
 GROUP BY ALL
 ORDER BY ALL
 """.strip()

@@ -6,6 +6,9 @@ from statistics import fmean
 
 from sola_model.metrics.bootstrap import bootstrap_interval
 from tasks.runs import find_run
+from tasks.stages import to_mend
+from tasks.stages.baseline import BASELINE
+from tasks.stages.evaluate import EVALUATE
 from warehouse import Key, Warehouse, WarehouseError
 
 PAIRED = """
@@ -15,7 +18,6 @@ JOIN scores AS b USING (dataset, split, video_id, expression_id)
 JOIN expressions USING (dataset, split, video_id, expression_id)
 WHERE a.run_id = $run_a AND b.run_id = $run_b AND dataset = $dataset AND split = $split
     AND a.track_set IS NOT DISTINCT FROM $tracks_a AND b.track_set IS NOT DISTINCT FROM $tracks_b
-    AND NOT a.stale AND NOT b.stale
 ORDER BY jf_b - jf_a, video_id, expression_id
 """
 SLICES = """
@@ -26,7 +28,7 @@ GROUP BY slice, place, value
 ORDER BY slice, place, value
 """
 SCORED = """
-SELECT run_id, dataset, split, track_set, stale, count(*) AS expressions
+SELECT run_id, dataset, split, track_set, count(*) AS expressions
 FROM scores
 WHERE run_id IN ($run_a, $run_b)
 GROUP BY ALL
@@ -102,7 +104,8 @@ def compare_runs(
     `tracks_a`, `tracks_b`: the track sets that they select from; by default as they were trained.
 
     Raises:
-        WarehouseError: the runs have no scored expression of the split in common.
+        WarehouseError: the runs have no scored expression of the split in common, or scores of
+            tracks or annotations that were replaced since.
     """
     connection = store.connect()
     where = {"dataset": dataset, "split": split}
@@ -115,15 +118,17 @@ def compare_runs(
     def ask(sql: str, parameters: Mapping[str, str | None]) -> list[dict]:
         return connection.sql(sql, params=parameters).to_arrow_table().to_pylist()
 
+    for run, track_set in ((run_a, tracks["tracks_a"]), (run_b, tracks["tracks_b"])):
+        _refuse_stale(store, run, dataset, split, track_set)
     pairs = [Pair(**row) for row in ask(PAIRED, {**runs, **tracks, **where})]
     if not pairs:
         has = [
             f"{row['run_id']} on {row['dataset']}/{row['split']}, tracks {row['track_set']} "
-            f"({row['expressions']}{', stale' if row['stale'] else ''})"
+            f"({row['expressions']})"
             for row in ask(SCORED, runs)
         ]
         raise WarehouseError(
-            f"runs {run_a} and {run_b} have no current scores of the same expressions of "
+            f"runs {run_a} and {run_b} have no scores of the same expressions of "
             f"{dataset}/{split} on tracks {tracks['tracks_a']} and {tracks['tracks_b']}. "
             f"Scored are: {', '.join(has) or 'none of theirs'}. Run `sola evaluate --dataset "
             f"{dataset} --split {split} --run RUN` for both."
@@ -150,6 +155,23 @@ def compare_runs(
         worse=[pair for pair in pairs if pair.difference < 0][:most],
         better=[pair for pair in reversed(pairs) if pair.difference > 0][:most],
     )
+
+
+def _refuse_stale(
+    store: Warehouse, run_id: str, dataset: str, split: str, tracks: str | None
+) -> None:
+    where = {"run_id": run_id, "dataset": dataset, "split": split, "track_set": tracks or ""}
+    scored = [
+        commit
+        for stage in (EVALUATE, BASELINE)
+        for commit in store.current(stage.name, **where).values()
+    ]
+    if stale := store.stale(scored):
+        raise WarehouseError(
+            f"the scores of {len(stale)} of {len(scored)} videos of {dataset}/{split}, run "
+            f"{run_id}, are stale: what they were made from was replaced since. Run "
+            f"{to_mend(store, stale)}."
+        )
 
 
 def _tracks_of(

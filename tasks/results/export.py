@@ -1,19 +1,24 @@
-"""Export a run's predictions, or the tracks that it selects, for other tools.
+"""Export a run's predictions, the tracks that it selects, or the ground truth, for other tools.
 
 As COCO-style video instances (the JSON of YouTube-VIS), or as palette PNGs in a zip.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco
 
-from sola_model.metrics.jf import RLE, empty_rle
+from sola_model.metrics.jf import empty_rle
 from tasks.parallel import Progress, each_video
+from tasks.results.coco import Row, segmentations, write_coco
+from tasks.results.ground_truth import (
+    label_files,
+    labelled_videos,
+    truth_instances,
+    write_labels,
+)
 from tasks.results.predictions import (
     EvaluatedVideo,
     VideoPredictions,
@@ -23,13 +28,11 @@ from tasks.results.predictions import (
 from tasks.runs import find_run
 from warehouse import Warehouse
 from warehouse.outputs import check_output, files_of
-from warehouse.submissions import encode_mask, label_palette, replacing, write_zip
+from warehouse.submissions import encode_mask, label_palette, write_zip
 
-WHAT = ("predictions", "tracks")
+WHAT = ("predictions", "tracks", "ground-truth")
 FORMATS = ("coco", "png")
 LABELS = 255  # of a palette image
-
-Row = dict[str, Any]
 
 
 def export(
@@ -49,7 +52,8 @@ def export(
     Instances are the predictions, one per expression, or the tracks that an expression selects,
     with the highest of their alignment scores. Images show a selected track by its label, counted
     from 1 in the order of track ids, where tracks overlap the one with the higher score: for each
-    expression, or for all tracks of a video together.
+    expression, or for all tracks of a video together. For the ground truth, which is of no run,
+    see `tasks.results.ground_truth`.
 
     Raises ValueError for an unknown `what` or `format`, (OutputError) when `out` cannot be written,
     (WarehouseError) when predictions are missing, and for images of more than 255 tracks.
@@ -59,6 +63,11 @@ def export(
             raise ValueError(f"cannot export {value!r}; valid are: {', '.join(valid)}")
     store = Warehouse(warehouse)
     check_output(out, files_of(store, out))
+    if what == "ground-truth":
+        truths = labelled_videos(store, dataset, split)
+        if format == "png":
+            return write_labels(out, each_video(label_files, truths, workers, "export", progress))
+        return write_coco(out, each_video(truth_instances, truths, workers, "export", progress))
     found = find_run(store, run)
     track_set = found.tracks_of(store, dataset, split, tracks)
     videos = evaluated_videos(store, found, dataset, split, track_set)
@@ -66,25 +75,10 @@ def export(
         images = each_video(partial(_images, what), videos, workers, "export", progress)
         return write_zip(out, (file for files in images for file in files))
     instances = each_video(partial(_instances, what), videos, workers, "export", progress)
-    return _write_coco(out, instances)
+    return write_coco(out, instances)
 
 
-def _write_coco(out: Path, by_video: Iterable[tuple[Row, list[Row]]]) -> int:
-    """Number videos and instances from 1, and write them."""
-    videos: list[Row] = []
-    instances: list[Row] = []
-    for video, found in by_video:
-        videos.append({"id": len(videos) + 1, **video})
-        for instance in found:
-            instances.append({"id": len(instances) + 1, "video_id": len(videos), **instance})
-    categories = [{"id": 1, "name": "object", "supercategory": "object"}]
-    content = {"videos": videos, "annotations": instances, "categories": categories}
-    with replacing(out) as stream:
-        stream.write(json.dumps(content).encode())
-    return len(instances)
-
-
-def _instances(what: str, video: EvaluatedVideo) -> tuple[Row, list[Row]]:
+def _instances(what: str, video: EvaluatedVideo) -> tuple[Row, dict[str, list[Row]]]:
     """The video and its instances, without their numbers."""
     predictions = read_predictions(video)
     height, width = predictions.size
@@ -95,7 +89,7 @@ def _instances(what: str, video: EvaluatedVideo) -> tuple[Row, list[Row]]:
         for track_id, score in _best_scores(predictions).items():
             chosen_by = [e for e, chosen in predictions.selected.items() if track_id in chosen]
             identity = {"track_id": track_id, "expression_ids": chosen_by, "score": score}
-            instances.append(identity | _segmentations(predictions.tracks[track_id]) | size)
+            instances.append(identity | segmentations(predictions.tracks[track_id]) | size)
     else:
         for expression in predictions.expressions:
             chosen = predictions.selected.get(expression.expression_id, {})
@@ -107,25 +101,9 @@ def _instances(what: str, video: EvaluatedVideo) -> tuple[Row, list[Row]]:
                 "score": max(chosen.values(), default=0.0),
             }
             empty = [empty_rle(height, width)] * len(predictions.frames)
-            instances.append(identity | _segmentations(masks or empty) | size)
-    return {"name": predictions.video_id, "file_names": files, **size}, instances
-
-
-def _segmentations(masks: Sequence[RLE]) -> Row:
-    """Per frame the mask, its pixels and its box x, y, width, height; null where it is empty."""
-    areas = [int(coco.area(rle)) for rle in masks]
-    visible = [rle if area else None for rle, area in zip(masks, areas, strict=True)]
-    return {
-        "category_id": 1,
-        "iscrowd": 0,
-        "segmentations": [rle and {**rle, "counts": _text(rle["counts"])} for rle in visible],
-        "areas": [area or None for area in areas],
-        "bboxes": [rle and coco.toBbox(rle).tolist() for rle in visible],
-    }
-
-
-def _text(counts: str | bytes) -> str:
-    return counts.decode() if isinstance(counts, bytes) else counts
+            instances.append(identity | segmentations(masks or empty) | size)
+    video_row = {"name": predictions.video_id, "file_names": files, **size}
+    return video_row, {"annotations": instances}
 
 
 def _best_scores(predictions: VideoPredictions) -> dict[int, float]:

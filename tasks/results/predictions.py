@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from pycocotools import mask as coco
 
 from sola_model.metrics.jf import RLE
 from tasks.runs import Run
+from tasks.stages import to_mend
+from tasks.stages.evaluate import EVALUATE
 from tasks.tables import Expression, read_expressions, read_mask_tracks, read_video
 from tasks.track_sets import TrackSet
-from warehouse import Commit, Warehouse, WarehouseError
+from warehouse import Commit, Key, Warehouse, WarehouseError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +66,15 @@ def evaluated_videos(
         for key in store.failures("ingest")
         if (key.dataset, key.split) == (dataset, split)
     }
-    _refuse(run, dataset, split, track_set, "have no predictions", known - set(found), known)
+    key = Key(dataset=dataset, split=split, run_id=run.run_id, track_set=track_set.name)
+    missing = known - set(found)
+    if missing or not known:
+        _refuse(key, "have no predictions", missing, len(known), EVALUATE.redo(key))
     stale = store.stale([video.evaluated for video in found.values()])
-    stale_ids = {commit.key.video_id for commit in stale}
-    what = "have predictions of tracks or expressions that were replaced since"
-    _refuse(run, dataset, split, track_set, what, stale_ids, known)
+    if stale:
+        what = "have predictions of tracks or expressions that were replaced since"
+        wrong = {commit.key.video_id for commit in stale}
+        _refuse(key, what, wrong, len(known), to_mend(store, stale))
     return list(found.values())
 
 
@@ -95,23 +102,13 @@ def predicted_videos(
     }
 
 
-def _refuse(
-    run: Run,
-    dataset: str,
-    split: str,
-    track_set: TrackSet,
-    what: str,
-    wrong: set[str],
-    known: set[str],
-) -> None:
-    if wrong or not known:
-        named = ", ".join(sorted(wrong)[:5]) + (", ..." if len(wrong) > 5 else "")
-        raise WarehouseError(
-            f"{dataset}/{split}: {len(wrong)} of {len(known)} videos {what}"
-            f"{f' ({named})' if named else ''}, run {run.run_id}, tracks {track_set.name}. See "
-            f"`sola status`, then run `sola evaluate --dataset {dataset} --split {split} "
-            f"--run {run.run_id} --tracks {track_set.name}`."
-        )
+def _refuse(key: Key, what: str, wrong: set[str], known: int, mend: str) -> NoReturn:
+    named = ", ".join(sorted(wrong)[:5]) + (", ..." if len(wrong) > 5 else "")
+    raise WarehouseError(
+        f"{key.dataset}/{key.split}: {len(wrong)} of {known} videos {what}"
+        f"{f' ({named})' if named else ''}, run {key.run_id}, tracks {key.track_set}. See "
+        f"`sola status`, then run {mend}."
+    )
 
 
 def read_predictions(video: EvaluatedVideo) -> VideoPredictions:

@@ -208,10 +208,11 @@ def _score_expression(
     prediction = pack([_encode(labels_HW != 0) for labels_HW in labels])
     targets = [_filled(objects[name], reader) for name in video.expressions[expression_id]]
     target = union([[reader.empty()] * len(video.frames), *targets])
+    void = pack(_filled(objects[VOID], reader)) if VOID in objects else None
     return ExpressionScore(
         video_id=video.video_id,
         expression_id=expression_id,
-        **j_and_f(target, prediction)._asdict(),
+        **j_and_f(target, prediction, void)._asdict(),
         has_target=bool(areas_of(target).any()),
         predicted=bool(areas_of(prediction).any()),
         pair=video.pairs.get(expression_id),

@@ -14,6 +14,7 @@ from tasks.results.predictions import (
     read_predictions,
 )
 from tasks.runs import find_run
+from tasks.stages.ingest import layout_of
 from warehouse import Warehouse
 from warehouse.annotations import VARIANTS
 from warehouse.outputs import check_output, files_of
@@ -44,7 +45,8 @@ def write_submission(
     found = find_run(store, run)
     track_set = found.tracks_of(store, dataset, split, tracks)
     videos = evaluated_videos(store, found, dataset, split, track_set)
-    by_video = each_video(partial(_masks, PROTOCOL[dataset]), videos, workers, "submit", progress)
+    protocol = PROTOCOL[layout_of(store, dataset, split)]
+    by_video = each_video(partial(_masks, protocol), videos, workers, "submit", progress)
     return write_zip(out, (file for files in by_video for file in files))
 
 

@@ -91,7 +91,7 @@ def vector_plan(
     without such a set are left out.
 
     Raises:
-        WarehouseError: there is nothing to search.
+        WarehouseError: there is nothing to search, or tracks are of frames that were replaced.
     """
     where = {n: v for n, v in (("dataset", dataset), ("split", split)) if v is not None}
     there = {(key.dataset, key.split) for key in store.current("track_set", **where)}
@@ -103,18 +103,25 @@ def vector_plan(
             n for n, s in sets.items() if n == tracks or (not tracks and like in (None, s.tokens))
         ]
         chosen |= {name: fitting[0]} if fitting else {}
-    tracked = [
-        key.of(run_id=about.run.run_id)
-        for key in store.current("precompute", **where)
+    tracked = {
+        key: commit
+        for key, commit in store.current(PRECOMPUTE.name, **where).items()
         if chosen.get((key.dataset, key.split)) == key.track_set
-    ]
+    }
     if not tracked:
         named = "/".join(where.values()) or "any data set"
         raise WarehouseError(
             f"there are no mask tracks of {named} in {store.url} that run {about.run.run_id} can "
             "search. `sola tracks` lists those there are, `sola precompute` makes them."
         )
-    return Plan(SEARCH, store, tracked, about)
+    if stale := store.stale(tracked.values()):
+        mend = sorted({PRECOMPUTE.redo(commit.key) for commit in stale})
+        raise WarehouseError(
+            f"the tracks of {len(stale)} of {len(tracked)} videos to search are of frames that "
+            f"were replaced since. Run {', '.join(mend)}."
+        )
+    keys = [key.of(run_id=about.run.run_id) for key in tracked]
+    return Plan(SEARCH, store, keys, about)
 
 
 def unmade_vectors(plan: Plan) -> tuple[set[Key], set[Key]]:
@@ -188,5 +195,11 @@ SEARCH = Stage(
     settings=_settings,
     make=_vectors,
     version=1,
-    covers=("tasks.search.vectors", "sola_model.selector"),
+    covers=(
+        "tasks.search.vectors",
+        "tasks.tables",
+        "sola_model.selector",
+        "sola_model.masks",
+        "sola_model.text",
+    ),
 )

@@ -1,6 +1,6 @@
 """Every stage there is, in the order in which they are made."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from prefect import task
@@ -15,7 +15,7 @@ from tasks.stages.evaluate import EVALUATE
 from tasks.stages.ingest import INGEST
 from tasks.stages.label import LABEL
 from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE
-from warehouse import Key, Warehouse
+from warehouse import Commit, Key, Warehouse
 
 EXPERIMENT = Stage(
     name="experiment", command="experiment", keyed_by=("dataset", "split", "experiment")
@@ -42,6 +42,20 @@ ALL = (
     SEARCH,
 )
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in ALL}
+
+
+def to_mend(store: Warehouse, stale: Collection[Commit]) -> str:
+    """The commands that make stale commits anew, those for what they are made from first."""
+    waiting, commands = list(stale), dict[str, int]()
+    while waiting:
+        commands |= {
+            STAGES[commit.stage].redo(commit.key): ALL.index(STAGES[commit.stage])
+            for commit in waiting
+        }
+        inputs = {(given.stage, given.key) for commit in waiting for given in commit.inputs}
+        there = [store.current(stage, [key]).get(key) for stage, key in sorted(inputs)]
+        waiting = store.stale([commit for commit in there if commit])
+    return ", then ".join(sorted(commands, key=commands.__getitem__))
 
 
 @task(cache_policy=NO_CACHE)

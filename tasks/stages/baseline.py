@@ -122,5 +122,15 @@ BASELINE = Stage(
     settings=lambda recipe: {"run": baseline_run(recipe)},
     make=_baseline,
     version=1,
-    covers=("tasks.stages.baseline", "sola_model.detection", "sola_model.metrics"),
+    covers=(
+        "tasks.stages.baseline",
+        "tasks.stages.scoring",
+        "tasks.tables",
+        "sola_model.detection",
+        "sola_model.extraction",
+        "sola_model.masks",
+        "sola_model.metrics",
+        "warehouse.frames",
+        "warehouse.images",
+    ),
 )

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from sola_model.detection.detector import Detector, detect, load_detector
+from sola_model.extraction.prompts import prompt_frames
+from sola_model.recipe_sections import GridPrompts
 from tasks.stage import Outcome, Plan, Stage, Unit, publish_each
 from tasks.stages.ingest import INGEST
 from tasks.tables import read_expressions, read_video, rows
@@ -30,7 +32,7 @@ def _detections(unit: Unit) -> dict[str, pa.Table]:
     assert track_set.boxes
     ingested = unit.commit(INGEST)
     video, expressions = read_video(unit.store, ingested), read_expressions(unit.store, ingested)
-    prompted = range(0, video["frame_count"], track_set.extraction.grid.stride)
+    prompted = prompt_frames(video["frame_count"], track_set.extraction.grid)
     names = [video["frames"][t] for t in prompted]
     frames = zip(prompted, frames_of(video, track_set.corruption, names), strict=True)
     texts = [expression.text for expression in expressions]
@@ -48,10 +50,11 @@ def _detections(unit: Unit) -> dict[str, pa.Table]:
 
 def _settings(track_set: TrackSet) -> dict[str, Any]:
     assert track_set.boxes
+    grid = track_set.extraction.grid
     return {
         "detector": track_set.boxes.identity,
         "settings": track_set.boxes.settings,
-        "stride": track_set.extraction.grid.stride,
+        "prompted": GridPrompts(stride=grid.stride, frames=grid.frames),
         "corruption": track_set.corruption,
     }
 
@@ -64,7 +67,14 @@ DETECT = Stage(
     settings=_settings,
     make=_detections,
     version=2,
-    covers=("tasks.stages.detect", "sola_model.detection"),
+    covers=(
+        "tasks.stages.detect",
+        "tasks.tables",
+        "sola_model.detection",
+        "warehouse.frames",
+        "warehouse.images",
+        "warehouse.corruptions",
+    ),
 )
 
 

@@ -87,7 +87,9 @@ EVALUATE = Stage(
     covers=(
         "tasks.stages.evaluate",
         "tasks.stages.scoring",
+        "tasks.tables",
         "sola_model.selector",
+        "sola_model.text",
         "sola_model.metrics",
         "sola_model.masks",
     ),

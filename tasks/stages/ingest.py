@@ -15,7 +15,7 @@ from tasks.tables import source_tables
 from warehouse import Commit, Key, Warehouse, fingerprint
 from warehouse.commits import Making, printable
 from warehouse.frames import content_hash, frame_size, stat_signature
-from warehouse.sources import read_split
+from warehouse.sources import data_set_name, read_split
 from warehouse.sources.base import BadVideo, SourceVideo
 from warehouse.sources.labels import LabelImages
 
@@ -29,19 +29,22 @@ def ingest_split(
     limit: int | None = None,
     shard: str | None = None,
     rehash: bool = False,
+    name: str | None = None,
 ) -> list[Outcome]:
     """Publish the videos of a split that are new or changed; say how every video of it is now.
 
     Of a `shard`, see `tasks.shards`, or of the first `limit` videos only. `rehash`: read all
-    frames, to find those that were replaced by others of the same size and time.
+    frames, to find those that were replaced by others of the same size and time. `name` is that of
+    the rows' data set; by default it is the reader's, `dataset`.
 
     Raises:
-        SourceError: the split as a whole cannot be read.
+        SourceError: the split as a whole cannot be read, or the name cannot be one.
         ValueError: there is no such shard.
     """
-    chosen = in_shard(shard)
+    chosen, reader, dataset = in_shard(shard), dataset, data_set_name(dataset, name)
+    layout = {} if dataset == reader else {"layout": reader}
     store = Warehouse.create(warehouse)
-    found = [_in_unicode(video) for video in read_split(dataset, Path(root).resolve(), split)]
+    found = [_in_unicode(video) for video in read_split(reader, Path(root).resolve(), split)]
     found = [video for video in found if chosen(video.video_id)][:limit]
     videos = {
         Key(dataset=dataset, split=split, video_id=video.video_id): video
@@ -53,7 +56,8 @@ def ingest_split(
     for video in bad:
         key = Key(dataset=dataset, split=split, video_id=video.video_id)
         if key not in videos:  # else the good one of the two of this id counts
-            store.publish_failure("ingest", key, "unreadable", video.error)
+            making = Making(settings=layout)
+            store.publish_failure("ingest", key, "unreadable", video.error, making=making)
     current = store.current("ingest", videos)
     read = {key: _Source(video, current.get(key)) for key, video in videos.items()}
     if rehash:
@@ -66,13 +70,23 @@ def ingest_split(
         return source_tables(key, video, frame_size(video.path, video.frames), content)
 
     def provenance(key: Key) -> dict[str, Any]:
-        making = Making(settings=read[key].settings, version=INGEST.version)
+        making = Making(settings=read[key].settings | layout, version=INGEST.version)
         return {"contents": {"frames": read[key].content}, "inputs": (), "making": making}
 
     missing = set(store.missing("ingest", wanted))
     outcomes += [Outcome(key.video_id, "done") for key in wanted if key not in missing]
     changed = {key: named for key, named in wanted.items() if key in missing}
     return outcomes + publish_each(store, INGEST.name, changed, tables, provenance)
+
+
+def layout_of(store: Warehouse, dataset: str, split: str) -> str:
+    """The reader of a split: what its data set is named after, unless it has a name of its own."""
+    found = [*store.current("ingest", dataset=dataset, split=split).values()]
+    if not found:
+        failures = store.failures("ingest").items()
+        found = [c for key, c in failures if (key.dataset, key.split) == (dataset, split)]
+    settings = [commit.making.settings or {} for commit in found[:1]]
+    return settings[0].get("layout", dataset) if settings else dataset
 
 
 class _Source:
@@ -104,10 +118,22 @@ class _Source:
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(**self.settings, **_annotations(self._video), version=INGEST.version)
+        version = {"version": INGEST.version} if INGEST.version > 1 else {}  # format 2 had none
+        return fingerprint(**self.settings, **_annotations(self._video), **version)
 
 
-INGEST = Stage(name="ingest", command="precompute --root DIR", covers=("tasks.stages.ingest",))
+INGEST = Stage(
+    name="ingest",
+    command="precompute --root DIR",
+    covers=(
+        "tasks.stages.ingest",
+        "tasks.tables",
+        "warehouse.annotations",
+        "warehouse.frames",
+        "warehouse.images",
+        "warehouse.sources",
+    ),
+)
 
 
 def _in_unicode(video: SourceVideo | BadVideo) -> SourceVideo | BadVideo:

@@ -69,5 +69,5 @@ LABEL = Stage(
     reads=lambda _: {INGEST: ("expressions", "ground_truth"), PRECOMPUTE: ("masks",)},
     settings=_settings,
     make=_labels,
-    covers=("tasks.stages.label", "sola_model.metrics", "sola_model.masks"),
+    covers=("tasks.stages.label", "tasks.tables", "sola_model.metrics", "sola_model.masks"),
 )

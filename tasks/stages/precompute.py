@@ -1,7 +1,6 @@
 """Mask tracks and object tokens of videos, by a frozen tracker."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -9,7 +8,7 @@ import pyarrow as pa
 
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.prompts import box_prompts, grid_prompts, mask_prompts
-from sola_model.extraction.sam2_models import SAM2Base, load_sam2
+from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity, load_sam2
 from sola_model.extraction.tracks import VideoTracks, track_prompts
 from sola_model.masks.runs import RLE
 from tasks.stage import Plan, Reads, Stage, Unit
@@ -29,7 +28,7 @@ Objects = Mapping[str, Sequence[RLE | None]]
 def sam2_tracks(frames: Iterator[np.ndarray], objects: Objects, track_set: TrackSet) -> VideoTracks:
     """The tracks of the grid's prompts, and of the masks of `objects` (ground truth), by SAM2."""
     model, settings = _sam2(track_set), track_set.extraction
-    video = EncodedVideo(model, frames)
+    video = EncodedVideo(model, frames, prompt_features=settings.prompt_features)
     prompts = grid_prompts(model, video, settings.grid)
     prompts += mask_prompts(dict(objects), settings.grid) if objects else []
     return track_prompts(model, video, prompts, settings)
@@ -83,7 +82,8 @@ def _box_tracks(unit: Unit) -> dict[str, pa.Table]:
     if boxes:
         model, settings = _sam2(track_set), track_set.extraction
         row = read_video(unit.store, unit.commit(INGEST))
-        video = EncodedVideo(model, frames_of(row, track_set.corruption))
+        frames = frames_of(row, track_set.corruption)
+        video = EncodedVideo(model, frames, prompt_features=settings.prompt_features)
         found = box_prompts(model, video, boxes, settings.boxes)
         extracted = track_prompts(model, video, found, settings, existing)
     return track_tables(unit.key, extracted, prompts.num_rows, len(existing))
@@ -110,12 +110,17 @@ def _check_precision(track_set: TrackSet) -> None:
 
 
 def _sam2(track_set: TrackSet) -> SAM2Base:
-    return worker_sam2(track_set.checkpoint, device())
+    return worker_sam2(track_set.checkpoint, device(), track_set.weights)
 
 
 @lru_cache(maxsize=1)
-def worker_sam2(name: str, where: str) -> SAM2Base:
-    """One model per worker process."""
+def worker_sam2(name: str, where: str, weights: str | None = None) -> SAM2Base:
+    """One model per worker process; of these weights (sha256), where they are known."""
+    if weights and (found := checkpoint_identity(name)) != weights:
+        raise ValueError(
+            f"{name} has the weights {found[:12]} on this worker, and the track set is of "
+            f"{weights[:12]}: copy the same file to all workers, and run the same command again."
+        )
     return load_sam2(name, where)
 
 
@@ -126,8 +131,16 @@ PRECOMPUTE = Stage(
     reads=_reads,
     settings=TrackSet.without_boxes,
     make=_tracks,
-    version=2,
-    covers=("tasks.stages.precompute", "sola_model.extraction", "sola_model.masks"),
+    version=3,
+    covers=(
+        "tasks.stages.precompute",
+        "tasks.tables",
+        "sola_model.extraction",
+        "sola_model.masks",
+        "warehouse.frames",
+        "warehouse.images",
+        "warehouse.corruptions",
+    ),
 )
 BOX_TRACKS = Stage(
     name="box_tracks",
@@ -138,8 +151,8 @@ BOX_TRACKS = Stage(
         PRECOMPUTE: ("prompts", "masks"),
         DETECT: ("detections",),
     },
-    settings=lambda track_set: replace(track_set, checkpoint="", known_as=""),
+    settings=TrackSet.unnamed,
     make=_box_tracks,
-    version=2,
+    version=3,
     covers=PRECOMPUTE.covers,
 )

@@ -20,6 +20,7 @@ from sola_model.training.loop import EpochMetrics, Progress, Trained, train_sele
 from sola_model.training.validation import calibrate, choose_tau
 from tasks.runs import TRAIN, Run, find_run
 from tasks.stage import plain
+from tasks.stages import to_mend
 from tasks.stages.label import label_plan
 from tasks.track_sets import TrackSet, differences, made_as, sets_of, tracks_for
 from tasks.training.judge import SelectionJudge
@@ -163,6 +164,7 @@ def _plan(store: Warehouse, asked: Training) -> _Plan:
         data=[contents[key] for key in keys],
         validation=video_contents(store, held_out),
         parent=asked.parent,
+        version=TRAIN.version,
     )
     kept = _kept_out(keys, recipe.training.kept_out)
     return _Plan(
@@ -244,8 +246,14 @@ def _kept_out(keys: Sequence[Key], share: float) -> dict[Key, None]:
     """The share of the videos with the smallest hashes, at least one; none of fewer than five."""
     if not share or len(keys) < FEWEST_TO_KEEP_FROM:
         return {}
-    by_hash = sorted(keys, key=lambda key: hashlib.sha256(repr(key).encode()).digest())
+    by_hash = sorted(keys, key=lambda key: hashlib.sha256(_video(key).encode()).digest())
     return dict.fromkeys(by_hash[: max(1, round(share * len(keys)))])
+
+
+def _video(key: Key) -> str:
+    """A video's name in hashes, whatever its track set, as it was before there were any."""
+    named = f"dataset={key.dataset!r}, split={key.split!r}, video_id={key.video_id!r}"
+    return f"Key({named}, run_id='', experiment='')"
 
 
 def run_recipe(warehouse: str, run_id: str) -> Recipe:
@@ -273,8 +281,8 @@ def _labelled(
     command = f"`{_label_command(split, track_set, recipe)}`"
     if not labelled and not empty:
         raise WarehouseError(
-            f"there are no pseudo-labels of {dataset}/{name} in {store.url}. Run `sola "
-            f"precompute` and {command} first."
+            f"there are no pseudo-labels of {dataset}/{name}, tracks {track_set.name}, in "
+            f"{store.url}. Run {command} first."
         )
     wanted = {}
     if labelled:
@@ -282,6 +290,13 @@ def _labelled(
     stale = [
         key.video_id for key, commit in labelled.items() if commit.fingerprint != wanted.get(key)
     ]
+    replaced = [] if stale else store.stale(labelled.values())
+    if replaced:
+        raise WarehouseError(
+            f"the tracks of {len(replaced)} of {len(labelled)} videos of {dataset}/{name} "
+            f"({', '.join(commit.key.video_id for commit in replaced[:3])}) are of frames that "
+            f"were replaced since. Run {to_mend(store, replaced)}."
+        )
     if stale:
         raise WarehouseError(
             f"the pseudo-labels of {len(stale)} of {len(labelled)} videos of {dataset}/{name} "

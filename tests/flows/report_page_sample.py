@@ -4,7 +4,6 @@ Split valid_u has ground truth, valid has none. One expression and one tag are w
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,19 @@ from sola_model.recipes import DEMO
 from tasks.experiments.measured import Measured, publish_experiment
 from tasks.experiments.tables import picture_folder
 from tasks.pictures.masks_on_frames import jpeg
+from tasks.stage import make_each
 from tasks.stages.ingest import ingest_split
-from tasks.stages.label import label_videos, wanted_labels
+from tasks.stages.label import LABEL, label_plan
 from tasks.stages.scoring import score_tables
 from tasks.tables import read_expressions, read_objects, read_video, rows
+from tasks.track_sets import remember, track_set_of
 from warehouse import TABLES, Commit, Key, Warehouse
 from warehouse.demo_data import write_dataset
 from warehouse.masks import mask_columns
 
 RUN = "demo-0f"
 FRAMES = 6
+TRACKS = track_set_of(DEMO)
 MARKUP = "<script>alert(1)</script> 'the red' & \"blue\" one"
 TAG = '"><img src=x onerror=alert(2)>'
 CONFIG = {"tau": 0.5, "loss": {"positive_weight": 1.5}}
@@ -42,12 +44,13 @@ def write_sample(folder: Path) -> Warehouse:
     metrics = TABLES["training_metrics"].empty_table()
     store.publish("train", Key(run_id=RUN), "f", {"runs": runs, "training_metrics": metrics})
     for split in ("valid_u", "valid"):
-        ingest_split.fn(store.url, "demo", str(data), split)
+        ingest_split(store.url, "demo", str(data), split)
+        remember(store, "demo", split, TRACKS)
         for seed, commit in enumerate(store.current("ingest", split=split).values()):
             _publish_tracks(store, commit)
             _publish_scores(store, commit, seed)
-    wanted = wanted_labels(store, "demo", "valid_u", DEMO)
-    label_videos.fn(store.url, wanted, DEMO)
+    labels = label_plan(store, "demo", "valid_u", TRACKS.name, DEMO)
+    make_each(LABEL, store, labels.wanted, DEMO)
     _publish_experiment(store)
     return store
 
@@ -88,11 +91,13 @@ def _off(rle: dict) -> dict:
 
 
 def _publish_tracks(store: Warehouse, ingested: Commit) -> None:
-    key, tracks = ingested.key, _tracks(store, ingested)
+    key, tracks = ingested.key.of(track_set=TRACKS.name), _tracks(store, ingested)
     count = len(tracks)
     firsts = mask_columns([masks[0] for masks in tracks])
     prompts = {f.name: [None if f.nullable else 0] * count for f in TABLES["prompts"]}
-    prompts |= {name: [getattr(key, name)] * count for name in ("dataset", "split", "video_id")}
+    prompts |= {
+        name: [getattr(key, name)] * count for name in ("dataset", "split", "video_id", "track_set")
+    }
     prompts |= {"prompt_id": range(count), "track_id": range(count), "fate": ["tracked"] * count}
     prompts |= {"source": ["grid"] * count, "counts": firsts["counts"]}
     by_frame = {
@@ -110,7 +115,8 @@ def _publish_tracks(store: Warehouse, ingested: Commit) -> None:
 
 
 def _publish_scores(store: Warehouse, ingested: Commit, seed: int) -> None:
-    key, tracks = replace(ingested.key, run_id=RUN), _tracks(store, ingested)
+    key = ingested.key.of(run_id=RUN, track_set=TRACKS.name)
+    tracks = _tracks(store, ingested)
     expressions = read_expressions(store, ingested)
     scores_EN = np.random.default_rng(seed).random((len(expressions), len(tracks)), np.float32)
     expression_K, track_K = np.indices(scores_EN.shape).reshape(2, -1)

@@ -16,9 +16,10 @@ from prefect import flow, task
 
 from flows.fanout import Summary, over_videos
 from flows.runtime import prefect_api
-from tasks.stages.outcome import Outcome, publish_each
+from tasks.stage import Outcome, publish_each
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse
+from warehouse.commits import Making
 
 FRAMES = 8
 
@@ -42,7 +43,12 @@ def work(warehouse: str, wanted: dict[Key, str], settings: str) -> list[Outcome]
     if "slowest" in videos:
         wait_for_the_others(Warehouse(warehouse))
     empty = {"pseudo_labels": TABLES["pseudo_labels"].empty_table()}
-    return publish_each(Warehouse(warehouse), "label", wanted, lambda _: empty)
+    return publish_each(Warehouse(warehouse), "label", wanted, lambda _: empty, of_nothing)
+
+
+def of_nothing(_: Key) -> dict:
+    """Provenance of tables that are made from nothing."""
+    return {"inputs": (), "making": Making()}
 
 
 def wait_for_the_others(store: Warehouse) -> None:
@@ -63,7 +69,7 @@ def ingested(key: Key) -> dict[str, pa.Table]:
         "width": 120,
         "content_hash": "",
     }
-    del video["run_id"]
+    video = {name: video[name] for name in TABLES["videos"].names}
     return {
         "videos": pa.Table.from_pylist([video], schema=TABLES["videos"]),
         "expressions": TABLES["expressions"].empty_table(),

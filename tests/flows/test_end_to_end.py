@@ -159,7 +159,7 @@ def test_a_killed_run_continues_to_the_same_content(
                "--root", data, "--dataset", "demo", "--split", "train", "--recipe", "demo",
                "--workers", "1"]  # fmt: skip
     killed = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    commits = root / "commits" / "precompute"
+    commits = root / "records" / "precompute"
     wait_for(lambda: commits.is_dir() and any(commits.iterdir()), killed)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()

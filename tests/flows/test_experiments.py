@@ -69,9 +69,30 @@ def ask(store: Warehouse, sql: str, names: tuple[str, ...] = ()) -> list[dict]:
     return [row for row in found if not names or row["experiment"] in names]
 
 
-def predictions(root: Path, run_id: str, split: str = "valid_u") -> dict[tuple, float]:
-    """The alignment score of every expression and candidate track of a split."""
-    sql = f"FROM predictions WHERE run_id = '{run_id}' AND dataset = 'demo' AND split = '{split}'"
+def track_sets(root: Path, where: str) -> list[str]:
+    """The names of the validation split's track sets."""
+    sql = f"FROM track_sets WHERE dataset = 'demo' AND split = 'valid_u' AND {where} ORDER BY ALL"
+    return [row["track_set"] for row in ask(Warehouse(root), sql)]
+
+
+def predictions(
+    root: Path, run_id: str, tracks: str | None = None, split: str = "valid_u"
+) -> dict[tuple, float]:
+    """The alignment score of every expression and candidate track of a split.
+
+    Of a track set; None: of the only one that the run has selected from, or of the split's default.
+    """
+    if tracks is None:
+        default = "SELECT track_set FROM default_tracks"
+        of_split = f"WHERE dataset = 'demo' AND split = '{split}'"
+        found = ask(Warehouse(root), f"{default} {of_split}") or ask(
+            Warehouse(root), f"SELECT DISTINCT track_set FROM predictions {of_split}"
+        )
+        (tracks,) = [row["track_set"] for row in found]
+    sql = f"""
+        FROM predictions WHERE run_id = '{run_id}' AND dataset = 'demo' AND split = '{split}'
+        AND track_set = '{tracks}'
+    """
     rows = ask(Warehouse(root), sql)
     return {(r["video_id"], r["expression_id"], r["track_id"]): r["score"] for r in rows}
 
@@ -139,9 +160,9 @@ def test_an_experiment_that_was_run_costs_nothing(run) -> None:
 
 def test_background_is_left_out_where_it_says(run) -> None:
     runs = by_variant(run("tableA2a"))
-    boxed = "valid_u@boxes=true"
+    (boxed,) = track_sets(run.root, "sources = 'grid+boxes'")
     scores = {name: predictions(run.root, run_id, boxed) for name, run_id in runs.items()}
-    prompts = ask(Warehouse(run.root), f"FROM prompts WHERE split = '{boxed}'")
+    prompts = ask(Warehouse(run.root), f"FROM prompts WHERE track_set = '{boxed}'")
     grid = {
         (p["video_id"], p["track_id"])
         for p in prompts
@@ -173,10 +194,14 @@ def test_corrupted_videos_have_other_tracks(run) -> None:
     assert {name: row["paper"] for name, row in jf.items() if row["paper"] is not None} == {
         "gaussian_noise 5": pytest.approx(0.444), "motion_blur 5": pytest.approx(0.398)
     }  # fmt: skip
-    assert jf["gaussian_noise 5"]["measured_on"] == "demo/valid_u@gaussian_noise-5"
-    sql = """
-        SELECT split, list(token ORDER BY ALL) AS tokens FROM tokens
-        WHERE dataset = 'demo' AND (split = 'valid_u' OR split LIKE 'valid_u@%-1') GROUP BY split
+    noisy = track_sets(run.root, "corruption = 'gaussian_noise-1'")
+    blurred = track_sets(run.root, "corruption = 'motion_blur-1'")
+    clean = ask(Warehouse(run.root), "FROM default_tracks WHERE split = 'valid_u'")
+    assert len(noisy) == len(blurred) == 1
+    sets = [*noisy, *blurred, clean[0]["track_set"]]
+    sql = f"""
+        SELECT track_set, list(token ORDER BY ALL) AS tokens FROM tokens
+        WHERE dataset = 'demo' AND split = 'valid_u' AND track_set IN {tuple(sets)} GROUP BY ALL
     """
     tokens = ask(Warehouse(run.root), sql)
     assert len(tokens) == 3
@@ -227,10 +252,19 @@ def test_fewer_videos_bits_and_points(run) -> None:
     exact = next(row["value"] for row in precision if row["metric"] == "jf")
     assert exact == pytest.approx(budget["J&F"])
     cost = run("extraction_cost")
-    prompts = ask(Warehouse(run.root), "SELECT split, count(*) AS prompts FROM prompts "
-                  "WHERE split LIKE 'valid_u@points%' GROUP BY split ORDER BY split")  # fmt: skip
-    fewer = {row["split"].partition("@")[2]: row["prompts"] for row in prompts}
-    assert fewer["points_per_side=5,stride=8"] < fewer["points_per_side=10,stride=4"]
+    prompts = ask(
+        Warehouse(run.root),
+        """
+        SELECT track_set, count(*) AS prompts,
+               any_value(settings->>'$.extraction.grid.points_per_side') AS side,
+               any_value(settings->>'$.extraction.grid.stride') AS stride
+        FROM prompts JOIN track_sets USING (dataset, split, track_set)
+        WHERE dataset = 'demo' AND split = 'valid_u' AND sources = 'grid' AND corruption IS NULL
+        GROUP BY track_set
+        """,
+    )
+    number = {(row["side"], row["stride"]): row["prompts"] for row in prompts}
+    assert len(number) == 4 and number["5", "8"] < number["10", "4"]
     assert all(row["value"] > 0 for row in cost if row["metric"] == "extraction")
 
 
@@ -248,7 +282,7 @@ def test_a_run_answers_counterfactual_pairs(run) -> None:
         assert shares[variant, "all"] == pytest.approx(mean)
     assert [shares["looks alone (chance)", kind] for kind in kinds] == [0.5, 0, 0]
     assert all(shares[known, k] <= shares["oracle over the tracks", k] for k in kinds)
-    assert len({video for video, _, _ in predictions(run.root, known, "counterfactual")}) == 6
+    assert len({video for video, _, _ in predictions(run.root, known, split="counterfactual")}) == 6
 
 
 def test_two_towers_are_beside_the_streams(run) -> None:

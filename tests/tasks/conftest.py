@@ -8,11 +8,8 @@ import pytest
 
 from sola_model.recipes import DEMO, DEMO_RELEASE, Recipe
 from sola_model.selector.calibration import Calibration
-from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
 from tasks.stages.ingest import ingest_split
-from tasks.stages.label import label_videos, wanted_labels
-from tasks.stages.precompute import extract_videos, wanted_tracks
-from tasks.training.train import train_run
+from tests.tasks import stages
 from warehouse import Warehouse
 from warehouse.demo_data import write_dataset
 
@@ -64,16 +61,15 @@ def evaluated_release(
 def _trained(labelled: Warehouse, root: Path, recipe: Recipe) -> Warehouse:
     """A copy of the warehouse with a run, evaluated on valid_u."""
     shutil.copytree(labelled.root, root)
-    train_run.fn(str(root), [("demo", "train")], [("demo", "valid_u")], recipe)
     store = Warehouse(root)
-    run = find_run(store, None)
-    evaluate_videos.fn(str(root), wanted_scores(store, run, "demo", "valid_u"), run)
+    run = stages.train(store, [("demo", "train")], [("demo", "valid_u")], recipe)
+    stages.evaluate(store, run, "demo", "valid_u")
     return Warehouse(root)
 
 
 def add_split(root: str, dataset: str, data: Path, split: str, recipe: Recipe = RECIPE) -> None:
     """Ingest, tracks and labels of a split."""
-    good = [o.video_id for o in ingest_split.fn(root, dataset, str(data), split)]
+    ingest_split.fn(root, dataset, str(data), split)
     store = Warehouse(root)
-    extract_videos.fn(root, wanted_tracks(store, dataset, split, good, recipe), recipe)
-    label_videos.fn(root, wanted_labels(store, dataset, split, recipe), recipe)
+    stages.precompute(store, dataset, split, recipe)
+    stages.label(store, dataset, split, recipe)

@@ -16,11 +16,12 @@ from sola_model.metrics.jf import empty_rle, j_and_f
 from sola_model.recipes import DEMO, BoxPrompts, Recipe
 from sola_model.selector.selection import merge
 from tasks.results.compare import compare_runs
-from tasks.stages.baseline import baseline_run, detector_videos, wanted_baseline
+from tasks.stages.baseline import baseline_plan, baseline_run
 from tasks.stages.detect import worker_detector
 from tasks.stages.ingest import ingest_split
 from tasks.stages.precompute import worker_sam2
 from tasks.tables import read_expressions, read_objects, read_video
+from tests.tasks import stages
 from warehouse import Key, Warehouse, WarehouseError
 from warehouse.demo_data import write_dataset
 from warehouse.frames import read_frames
@@ -38,10 +39,9 @@ def surer(threshold: float) -> Recipe:
 
 
 def run_baseline(store: Warehouse, recipe: Recipe, split: str = "valid_u") -> str:
-    wanted = wanted_baseline(store, "demo", split, recipe)
-    outcomes = detector_videos.fn(store.url, wanted, recipe)
-    assert [outcome.status for outcome in outcomes] == ["done"] * len(wanted)
-    assert not store.missing("baseline", wanted)
+    plan = baseline_plan(store, "demo", split, recipe)
+    assert {outcome.status for outcome in stages.make(plan)} <= {"done"}
+    assert plan.wanted and not plan.missing()
     return baseline_run(recipe)
 
 
@@ -192,13 +192,12 @@ def test_a_split_without_ground_truth_has_predictions_alone(store: Warehouse) ->
 def test_what_a_baseline_depends_on(store: Warehouse, tmp_path: Path) -> None:
     other = tmp_path / "sam2.1_hiera_tiny.pt"
     torch.save({"model": {"other": torch.zeros(1)}}, other)
-    wanted = wanted_baseline(store, "demo", "valid_u", RECIPE)
-    assert not store.missing("baseline", wanted)
+    assert not baseline_plan(store, "demo", "valid_u", RECIPE).missing()
     assert baseline_run(replace(RECIPE, tau=0.1)) == baseline_run(RECIPE)
     assert baseline_run(replace(RECIPE, sam2=str(other))) != baseline_run(RECIPE)
     assert baseline_run(replace(RECIPE, detector="some/detector")) != baseline_run(RECIPE)
     with pytest.raises(WarehouseError, match=r"no videos of demo/train .* `sola precompute"):
-        wanted_baseline(store, "demo", "train", RECIPE)
+        baseline_plan(store, "demo", "train", RECIPE)
 
 
 def test_a_video_that_fails_leaves_the_others(tmp_path: Path) -> None:
@@ -210,13 +209,13 @@ def test_a_video_that_fails_leaves_the_others(tmp_path: Path) -> None:
     ingest_split.fn(str(tmp_path / "warehouse"), "demo", str(tmp_path / "data"), "valid_u")
     store = Warehouse(tmp_path / "warehouse")
     next((tmp_path / "data").rglob("valid_u_0002/00001.jpg")).unlink()
-    wanted = wanted_baseline(store, "demo", "valid_u", RECIPE)
-    first, second, third = detector_videos.fn(store.url, wanted, RECIPE)
+    plan = baseline_plan(store, "demo", "valid_u", RECIPE)
+    first, second, third = stages.make(plan)
     assert first.status == "done"
     assert second.status == "failed" and "at most 256: shorten the expression" in second.message
     assert third.status == "failed" and "00001" in third.message
     assert {key.video_id for key in store.failures("baseline")} == {"valid_u_0001", "valid_u_0002"}
-    assert [key.video_id for key in store.missing("baseline", wanted)] == [
+    assert [key.video_id for key in plan.missing()] == [
         "valid_u_0001",
         "valid_u_0002",
     ]

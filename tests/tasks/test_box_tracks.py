@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,14 @@ from pycocotools import mask as coco
 
 from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import DEMO, BoxPrompts, Recipe
+from tasks.stage import Outcome, Plan, adopt
 from tasks.stages.detect import BOX_SCHEMA, _read_boxes, import_boxes
 from tasks.stages.ingest import ingest_split
-from tasks.stages.precompute import (
-    extract_box_tracks,
-    extract_videos,
-    wanted_box_tracks,
-    wanted_tracks,
-)
+from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE
 from tasks.tables import read_candidates, read_expressions, read_mask_tracks, read_objects
-from warehouse import Key, Warehouse
+from tasks.track_sets import TrackSet, track_set_of
+from tests.tasks import stages
+from warehouse import Commit, Key, Warehouse
 from warehouse.demo_data import write_dataset
 
 KEY = Key(dataset="demo", split="train", video_id="train_0000")
@@ -37,8 +36,7 @@ def store(tmp_path_factory) -> Warehouse:
     root = str(folder / "warehouse")
     ingest_split.fn(root, "demo", str(folder / "data"), "train")
     store = Warehouse(root)
-    wanted = wanted_tracks(store, "demo", "train", [KEY.video_id], RECIPE)
-    assert extract_videos.fn(root, wanted, RECIPE) == [(KEY.video_id, "done", "")]
+    assert stages.precompute(store, "demo", "train", RECIPE) == [(KEY.video_id, "done", "")]
     return store
 
 
@@ -62,13 +60,31 @@ def boxes(store: Warehouse, tmp_path_factory) -> Path:
     return file
 
 
-def extract_boxes(store: Warehouse, file: Path, recipe: Recipe):
-    outcomes = import_boxes.fn(str(store.root), "demo", "train", [KEY.video_id], str(file))
-    assert outcomes == [(KEY.video_id, "done", "")]
-    tracked = wanted_tracks(store, "demo", "train", [KEY.video_id], RECIPE)
-    wanted = wanted_box_tracks(store, tracked, recipe)
-    assert extract_box_tracks.fn(str(store.root), wanted, recipe) == [(KEY.video_id, "done", "")]
-    return store.current("precompute")[KEY], store.current("box_tracks")[KEY]
+def with_boxes(file: Path, recipe: Recipe) -> TrackSet:
+    return track_set_of(recipe, boxes=str(file))
+
+
+def planned(store: Warehouse, track_set: TrackSet) -> tuple[Plan, Plan]:
+    """The tracks of the grid, and those of boxes."""
+    key = KEY.of(track_set=track_set.name)
+    return Plan(PRECOMPUTE, store, [key], track_set), Plan(BOX_TRACKS, store, [key], track_set)
+
+
+def imported(store: Warehouse, file: Path, recipe: Recipe = RECIPE) -> list[Outcome]:
+    track_set = with_boxes(file, recipe)
+    return import_boxes(store, [KEY.of(track_set=track_set.name)], track_set, str(file))
+
+
+def extract_boxes(store: Warehouse, file: Path, recipe: Recipe) -> tuple[Commit, Commit]:
+    track_set = with_boxes(file, recipe)
+    adopt(planned(store, track_set)[0])  # of the set without boxes
+    assert not planned(store, track_set)[0].missing()
+    assert imported(store, file, recipe) == [(KEY.video_id, "done", "")]
+    plan = planned(store, track_set)[1]
+    stages.make(plan)
+    assert not plan.missing()
+    key = KEY.of(track_set=track_set.name)
+    return store.current("precompute")[key], store.current("box_tracks")[key]
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, SHARED], ids=["per expression", "shared"])
@@ -111,7 +127,7 @@ def test_expressions_select_from_the_grid_and_their_own_boxes(store, boxes, reci
 
 
 def test_ground_truth_gives_tracks_of_its_objects(store):
-    precomputed = store.current("precompute")[KEY]
+    precomputed = store.current("precompute")[KEY.of(track_set=track_set_of(RECIPE).name)]
     objects = read_objects(store, store.current("ingest")[KEY])
     masks = read_mask_tracks(store, precomputed)
     given = [
@@ -127,22 +143,30 @@ def test_ground_truth_gives_tracks_of_its_objects(store):
 
 def test_box_tracks_depend_on_boxes_and_on_tracks(store, boxes, tmp_path):
     extract_boxes(store, boxes, RECIPE)
-    tracked = wanted_tracks(store, "demo", "train", [KEY.video_id], RECIPE)
-    assert not store.missing("box_tracks", wanted_box_tracks(store, tracked, RECIPE))
-    assert not store.missing("precompute", tracked)  # what boxes change is not the grid's
-    assert store.missing("box_tracks", wanted_box_tracks(store, tracked, SHARED))
+    grid, boxed = planned(store, with_boxes(boxes, RECIPE))
+    assert not grid.missing() and not boxed.missing()
     lines = boxes.read_text().splitlines(keepends=True)
     fewer = tmp_path / "fewer.csv"
     fewer.write_text("".join(lines[:-1]))
-    import_boxes.fn(str(store.root), "demo", "train", [KEY.video_id], str(fewer))
-    assert store.missing("box_tracks", wanted_box_tracks(store, tracked, RECIPE))
+    for file, recipe in ((boxes, SHARED), (fewer, RECIPE)):
+        other = with_boxes(file, recipe)
+        grid, _ = planned(store, other)
+        adopt(grid)
+        assert not grid.missing()  # what boxes change is not the grid's
+        imported(store, file, recipe)
+        _, others = planned(store, other)
+        assert set(others.wanted.values()).isdisjoint(boxed.wanted.values())
+    same = shutil.copy(boxes, tmp_path / "renamed.csv")
+    assert with_boxes(same, RECIPE).name == with_boxes(boxes, RECIPE).name
+    imported(store, same)
+    assert not planned(store, with_boxes(same, RECIPE))[1].missing()
 
 
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
         ("video_id,expression_id,frame_index", "train_0000,0,0", "must have the columns"),
-        (None, "elsewhere,0,0,1,1,9,9,0.5", "none of demo/train"),
+        (None, "elsewhere,0,0,1,1,9,9,0.5", "but none of this split"),
         (None, "train_0000,0,zero,1,1,9,9,0.5", "zero"),
     ],
 )
@@ -151,7 +175,7 @@ def test_a_file_that_does_not_fit_is_an_error(store, tmp_path, header, row, mess
     header = header or "video_id,expression_id,frame_index,x0,y0,x1,y1,score"
     file.write_text(f"{header}\n{row}\n")
     with pytest.raises(ValueError, match=message):
-        import_boxes.fn(str(store.root), "demo", "train", [KEY.video_id], str(file))
+        imported(store, file)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +188,7 @@ def test_a_file_that_does_not_fit_is_an_error(store, tmp_path, header, row, mess
 def test_a_box_that_does_not_fit_fails_its_video(store, tmp_path, row, message):
     file = tmp_path / "boxes.csv"
     file.write_text(f"video_id,expression_id,frame_index,x0,y0,x1,y1,score\n{row}\n")
-    (outcome,) = import_boxes.fn(str(store.root), "demo", "train", [KEY.video_id], str(file))
+    (outcome,) = imported(store, file)
     assert outcome.status == "failed"
     assert message in outcome.message
 
@@ -216,4 +240,4 @@ def test_a_box_file_that_does_not_read_is_an_error(tmp_path, name, content, mess
 
 def test_only_known_kinds_of_file_are_read(store, tmp_path):
     with pytest.raises(ValueError, match=r"\.parquet"):
-        import_boxes.fn(str(store.root), "demo", "train", [], str(tmp_path / "boxes.txt"))
+        import_boxes(store, [], track_set_of(RECIPE), str(tmp_path / "boxes.txt"))

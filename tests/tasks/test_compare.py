@@ -1,6 +1,7 @@
 """Two runs compared, and what the commands print of their scores."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.printing import print_evaluation
+from sola_model.recipes import DEMO
 from tasks.results.compare import compare_runs
+from tasks.track_sets import remember, track_set_of
 from warehouse import TABLES, Key, Warehouse, WarehouseError
 
 VIDEOS, EXPRESSIONS = 6, 4
+TRACKS = track_set_of(DEMO)
 TARGETS = {"0": ["1"], "1": ["1", "2"], "2": [], "3": ["2"]}
 
 
@@ -42,8 +46,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = Warehouse.create(tmp_path_factory.mktemp("w"))
     for run in ("a", "b", "elsewhere"):
         record = {"run_id": run, "dataset": "mevis", "split": "train"}
+        record |= {"config": json.dumps(asdict(DEMO)), "tau_videos": None}
         tables = {"runs": [record], "training_metrics": []}
         store.publish("train", Key(run_id=run), "f", {n: filled(n, r) for n, r in tables.items()})
+    for split in ("valid_u", "train"):
+        remember(store, "ref-davis17", split, TRACKS)
     for video in range(VIDEOS):
         for split, runs in (("valid_u", ("a", "b")), ("train", ("elsewhere",))):
             name = {"dataset": "ref-davis17", "split": split, "video_id": f"v{video}"}
@@ -57,6 +64,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             }
             tables = {n: filled(n, r) for n, r in ingest.items()}
             store.publish("ingest", Key(**name), "f", tables)
+            name |= {"track_set": TRACKS.name}
             for run in runs:
                 scores = [
                     name | {"run_id": run, "expression_id": str(e), "jf": jf(run, video, e),
@@ -100,7 +108,7 @@ def test_a_run_against_itself_does_not_differ(root: Path) -> None:
 
 def test_nothing_in_common(root: Path) -> None:
     with pytest.raises(
-        WarehouseError, match=r"Scored are: a on ref-davis17/valid_u \(24\), elsewh"
+        WarehouseError, match=r"Scored are: a on ref-davis17/valid_u, tracks \S+ \(24\), elsewh"
     ):
         compare_runs(Warehouse(root), "a", "elsewhere", "ref-davis17", "valid_u")
     with pytest.raises(WarehouseError, match=r"none of theirs.*sola evaluate --dataset mevis"):
@@ -121,7 +129,7 @@ def test_the_command_prints_a_table_or_json(root: Path) -> None:
     found = json.loads(sola(*where, "--format", "json", "a", "b"))
     assert found["overall"]["difference"] == pytest.approx(0.4 / 24)
     assert found["worse"][0]["jf_a"] == pytest.approx(jf("a", 0, 3))
-    assert "error: runs a and x have no scored" in sola(*where, "a", "x")
+    assert "error: runs a and x have no scores" in sola(*where, "a", "x")
     assert "valid are: table, json" in sola(*where, "--format", "csv", "a", "b")
 
 

@@ -7,22 +7,31 @@ from pathlib import Path
 import pytest
 
 from sola_model.detection.detector import detect, load_detector, normal_caption
-from sola_model.recipes import DEMO
-from tasks.stages.detect import detect_videos, wanted_detections
+from sola_model.recipes import DEMO, Recipe
+from tasks.stage import Plan
+from tasks.stages.detect import DETECT
 from tasks.stages.ingest import ingest_split
-from tasks.stages.precompute import (
-    extract_box_tracks,
-    extract_videos,
-    wanted_box_tracks,
-    wanted_tracks,
-)
+from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE
 from tasks.tables import read_expressions, read_video
+from tasks.track_sets import track_set_of
+from tests.tasks import stages
 from warehouse import Key, Warehouse
 from warehouse.demo_data import write_dataset
 from warehouse.frames import read_frames
 
 RECIPE = replace(DEMO, detector="demo")
-KEYS = [Key(dataset="demo", split="valid_u", video_id=f"valid_u_000{n}") for n in range(3)]
+VIDEOS = [Key(dataset="demo", split="valid_u", video_id=f"valid_u_000{n}") for n in range(3)]
+
+
+def keys(recipe: Recipe) -> list[Key]:
+    return [key.of(track_set=track_set_of(recipe).name) for key in VIDEOS]
+
+
+def detections(store: Warehouse, recipe: Recipe) -> Plan:
+    return Plan(DETECT, store, keys(recipe), track_set_of(recipe))
+
+
+KEYS = keys(RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +46,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     meta.write_text(json.dumps(content))
     ingest_split.fn(str(folder / "warehouse"), "demo", str(folder / "data"), "valid_u")
     store = Warehouse(folder / "warehouse")
-    wanted = wanted_detections(store, KEYS, RECIPE)
-    outcomes = detect_videos.fn(store.url, wanted, RECIPE)
+    outcomes = stages.make(detections(store, RECIPE))
     assert [outcome.status for outcome in outcomes] == ["done", "failed", "failed"]
     return store
 
 
 def test_rows_are_what_the_detector_finds_in_the_prompt_frames(store: Warehouse) -> None:
-    ingested, detected = store.current("ingest")[KEYS[0]], store.current("detect")[KEYS[0]]
+    ingested, detected = store.current("ingest")[VIDEOS[0]], store.current("detect")[KEYS[0]]
     video, expressions = read_video(store, ingested), read_expressions(store, ingested)
     images = list(read_frames(Path(video["path"]), video["frames"]))
     texts = [expression.text for expression in expressions]
@@ -84,12 +92,10 @@ def test_a_caption_that_cannot_be_fails_its_video(store: Warehouse, key: Key, me
 def test_without_boxes_the_grid_alone_has_tracks(store: Warehouse) -> None:
     nothing = replace(RECIPE, detection=replace(RECIPE.detection, box_threshold=0.999))
     nothing = replace(nothing, extraction=replace(nothing.extraction, max_tracks=2))
-    detected = wanted_detections(store, KEYS[:1], nothing)
-    assert store.missing("detect", detected) == KEYS[:1]
-    assert detect_videos.fn(store.url, detected, nothing)[0].status == "done"
-    tracked = wanted_tracks(store, "demo", "valid_u", [KEYS[0].video_id], nothing)
-    assert extract_videos.fn(store.url, tracked, nothing)[0].status == "done"
-    boxed = wanted_box_tracks(store, tracked, nothing)
-    assert extract_box_tracks.fn(store.url, boxed, nothing)[0].status == "done"
-    tables = store.current("box_tracks")[KEYS[0]].files
+    track_set, key = track_set_of(nothing), keys(nothing)[0]
+    assert Plan(DETECT, store, [key], track_set).missing() == [key]
+    for stage in (DETECT, PRECOMPUTE, BOX_TRACKS):
+        (outcome,) = stages.make(Plan(stage, store, [key], track_set))
+        assert outcome.status == "done"
+    tables = store.current("box_tracks")[key].files
     assert {table.rows for table in tables.values()} == {0}

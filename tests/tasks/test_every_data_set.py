@@ -10,18 +10,17 @@ import pytest
 from sola_model.recipes import DEMO
 from tasks.results.score import score_submission
 from tasks.results.submission import write_submission
-from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.runs import Run
 from tasks.stages.ingest import ingest_split
-from tasks.stages.label import label_videos, wanted_labels
-from tasks.stages.precompute import extract_videos, wanted_tracks
-from tasks.training.train import train_run
 from tests.layouts import (
+    write_labelled,
     write_mevis,
     write_mevis_v2,
     write_pascal_voc,
     write_ref_davis17,
     write_ref_youtube_vos,
 )
+from tests.tasks import stages
 from warehouse import Warehouse
 
 RECIPE = replace(
@@ -37,20 +36,18 @@ def no_progress(stage: str, total: int) -> Iterator[Callable[[int, int], None]]:
     yield lambda videos, failed: None
 
 
-def run_all(root: str, dataset: str, data: Path, split: str, validation: str) -> dict:
+def run_all(root: str, dataset: str, data: Path, split: str, validation: str) -> Run:
     """The stages of both splits; returns the run."""
     for part in (split, validation):
         outcomes = ingest_split.fn(root, dataset, str(data), part)
         assert {o.status for o in outcomes} == {"done"}, outcomes
         store = Warehouse(root)
-        ids = [outcome.video_id for outcome in outcomes]
-        tracks = extract_videos.fn(root, wanted_tracks(store, dataset, part, ids, RECIPE), RECIPE)
+        tracks = stages.precompute(store, dataset, part, RECIPE)
         assert {o.status for o in tracks} == {"done"}, tracks
-        labels = label_videos.fn(root, wanted_labels(store, dataset, part, RECIPE), RECIPE)
+        labels = stages.label(store, dataset, part, RECIPE)
         assert labels and {o.status for o in labels} == {"done"}, labels
-    train_run.fn(root, [(dataset, split)], [(dataset, validation)], RECIPE)
-    run = find_run(Warehouse(root), None)
-    outcomes = evaluate_videos.fn(root, wanted_scores(store, run, dataset, validation), run)
+    run = stages.train(store, [(dataset, split)], [(dataset, validation)], RECIPE)
+    outcomes = stages.evaluate(store, run, dataset, validation)
     assert {o.status for o in outcomes} == {"done"}, outcomes
     return run
 
@@ -63,6 +60,7 @@ def run_all(root: str, dataset: str, data: Path, split: str, validation: str) ->
         ("ref-youtube-vos", write_ref_youtube_vos, "valid", "valid"),
         ("ref-davis17", write_ref_davis17, "val", "."),
         ("pascal-voc", write_pascal_voc, "val", None),
+        ("labelled", write_labelled, "val", "val"),
     ],
 )
 def test_from_files_to_a_submission(dataset, write, validation, scored_in, tmp_path):
@@ -73,7 +71,7 @@ def test_from_files_to_a_submission(dataset, write, validation, scored_in, tmp_p
     expected = {(row["video_id"], row["expression_id"]): row["jf"] for row in rows}
     assert expected
     out = tmp_path / "submission.zip"
-    assert write_submission(root, run["run_id"], dataset, validation, out, 1, no_progress) > 0
+    assert write_submission(root, run.run_id, dataset, validation, out, 1, no_progress) > 0
     if scored_in is None:  # no benchmark of expressions
         return
     submission = score_submission(tmp_path / "data" / scored_in, out, None, 1, no_progress)

@@ -16,15 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.report_page.page import write_report
-from tasks.search.track_search import (
-    embed_videos,
-    reference_texts,
-    search,
-    unmade_vectors,
-    wanted_vectors,
-)
-from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.runs import find_run
+from tasks.search.track_search import search
+from tasks.search.vectors import searched, unmade_vectors, vector_plan
 from tasks.training.train import run_recipe
+from tests.tasks import stages
 from tests.tasks.conftest import RELEASE
 from tests.tasks.test_label_export import quiet
 from warehouse import Warehouse
@@ -69,29 +65,30 @@ def _sha256(file: Path) -> str:
 
 def test_its_recipe_is_complete_and_its_scores_are_up_to_date(old: Warehouse) -> None:
     run = find_run(old, None)
-    assert run["tau_videos"] is None and run["temperature"] is not None
+    assert run.tau_videos is None and run.calibration is not None
     assert old.connect().sql("SELECT tau_videos FROM runs").fetchall() == [(None,)]
-    assert run_recipe(old.url, run["run_id"]) == RELEASE
-    assert old.missing("evaluate", wanted_scores(old, run, "demo", "valid_u")) == []
+    assert run_recipe(old.url, run.run_id) == stages.with_tracks(RELEASE, ground_truth=True)
+    assert stages.scores_of(old, run, "demo", "valid_u").missing() == []
 
 
 def test_it_scores_and_finds_what_it_did(evaluated_release: Warehouse, old: Warehouse) -> None:
     run = find_run(old, None)
-    wanted = dict.fromkeys(wanted_scores(old, run, "demo", "valid_u"), "again")
-    assert {o.status for o in evaluate_videos.fn(old.url, wanted, run)} == {"done"}
+    plan = stages.scores_of(old, run, "demo", "valid_u")
+    for commit in old.current("evaluate").values():
+        old.withdraw(commit)
+    assert {o.status for o in stages.make(plan)} == {"done"}
     for table in ("predictions", "scores", "threshold_scores"):
         sql = f"SELECT * FROM {table} ORDER BY ALL"
         before, now = (store.connect().sql(sql).fetchall() for store in (evaluated_release, old))
         assert now == before
-    texts = reference_texts(old, run)
-    vectors = wanted_vectors(old, run, texts, split="valid_u")
-    embed_videos.fn(old.url, vectors, (run, texts))
-    assert unmade_vectors(old, vectors) == (set(), set())
+    vectors = vector_plan(old, searched(old, run), split="valid_u")
+    stages.make(vectors)
+    assert unmade_vectors(vectors) == (set(), set())
     sql = "FROM predictions JOIN expressions USING (dataset, split, video_id, expression_id)"
     rows = old.connect().sql(f"SELECT text, video_id, track_id, score {sql}").fetchall()
     text = min(rows)[0]
     scores = {(video, track): score for of, video, track, score in rows if of == text}
-    hits = search(old, run, texts, vectors, text, top=100, exact=50).hits
+    hits = search(vectors, text, top=100, exact=50).hits
     found = {(hit.video_id, hit.track_id): hit.score for hit in hits}
     assert {place: found[place] for place in scores} == pytest.approx(scores, abs=1e-5)
 

@@ -7,7 +7,7 @@ selector, whose products are estimates, and whose results have probabilities.
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,15 +19,12 @@ from flows.cli import app
 from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.search import reference_weights, text_logits
 from sola_model.text.cache import CachedTextEncoder
+from tasks.runs import find_run
 from tasks.search.page import write_page
-from tasks.search.track_search import (
-    embed_videos,
-    reference_texts,
-    search,
-    unmade_vectors,
-    wanted_vectors,
-)
-from tasks.stages.evaluate import find_run
+from tasks.search.track_search import Hit, search
+from tasks.search.vectors import Searched, searched, unmade_vectors, vector_plan
+from tasks.stage import Plan
+from tests.tasks import stages
 from tests.tasks.conftest import add_split
 from warehouse import Key, Warehouse, WarehouseError
 from warehouse.collect import collect_garbage
@@ -56,22 +53,18 @@ def either(request: pytest.FixtureRequest) -> Warehouse:
 def with_vectors(store: Warehouse, root: Path) -> Warehouse:
     """A copy of the warehouse with the search vectors of its run."""
     shutil.copytree(store.root, root)
-    run, texts, wanted = plan(Warehouse(root))
-    outcomes = embed_videos.fn(str(root), wanted, (run, texts))
+    outcomes = stages.make(plan(Warehouse(root)))
     assert [outcome.status for outcome in outcomes] == ["done"] * 7, outcomes
     return Warehouse(root)
 
 
-def plan(store: Warehouse, **where: str) -> tuple[dict, list[str], dict[Key, str]]:
-    """The run, its reference texts, and the vectors wanted."""
-    run = find_run(store, None)
-    texts = reference_texts(store, run)
-    return run, texts, wanted_vectors(store, run, texts, **where)
+def plan(store: Warehouse, **where: str) -> Plan:
+    """The vectors wanted; its subject is the run and its reference texts."""
+    return vector_plan(store, searched(store, find_run(store, None)), **where)
 
 
 def found(store: Warehouse, text: str = TEXT, top: int = 20, exact: int = 50, **where: str):
-    run, texts, wanted = plan(store, **where)
-    return search(store, run, texts, wanted, text, top, exact)
+    return search(plan(store, **where), text, top, exact)
 
 
 def sola(*arguments: str | Path):
@@ -84,7 +77,7 @@ def test_scores_are_those_of_evaluation(either: Warehouse) -> None:
         JOIN expressions USING (dataset, split, video_id, expression_id) ORDER BY text
     """
     predictions = either.connect().sql(sql).fetchall()
-    tolerance = 1e-5 if plan(either)[1] else 1e-3  # vectors are float16, scores are not
+    tolerance = 1e-5 if plan(either).subject.texts else 1e-3  # vectors are float16, scores are not
     for text in {predictions[0][0], predictions[-1][0]}:
         hits = found(either, text, top=100, dataset="demo", split="valid_u").hits
         by_track = {(hit.video_id, hit.track_id): hit for hit in hits}
@@ -131,14 +124,14 @@ def test_a_narrow_search_sees_its_part_alone(either: Warehouse) -> None:
 
 
 def test_a_product_is_exact_whatever_is_asked_for(indexed: Warehouse) -> None:
-    assert plan(indexed)[1] == []  # no reference texts
+    assert plan(indexed).subject.texts == ()  # no reference texts
     one = found(indexed, top=1, exact=1)
     assert (one.scored, one.videos) == (7, 7)
     assert one.hits == found(indexed, top=1000).hits[:1]
 
 
 def test_few_exact_videos_are_those_with_the_best_estimates(estimated: Warehouse) -> None:
-    _, texts, _ = plan(estimated)
+    texts = plan(estimated).subject.texts
     few = found(estimated, texts[3], top=1, exact=2)
     assert few.scored == 2
     everything = found(estimated, texts[3], top=1000)
@@ -148,10 +141,10 @@ def test_few_exact_videos_are_those_with_the_best_estimates(estimated: Warehouse
 
 
 def test_known_texts_are_estimated_nearly_exactly(estimated: Warehouse) -> None:
-    run, texts, _ = plan(estimated)
+    run, texts = plan(estimated).subject
     features = CachedTextEncoder("demo", estimated.work_folder() / "cache" / "text").encode(texts)
-    selector = load_selector(estimated.local_copy(run["weights"]))
-    width = json.loads(run["config"])["selector"]["token_dim"]
+    selector = load_selector(estimated.local_copy(run.weights))
+    width = run.recipe.selector.token_dim
     tokens_NTD = np.random.default_rng(0).normal(size=(5, 8, width)).astype(np.float32)
     logits_NK = text_logits(selector, tokens_NTD, features)
     assert logits_NK.shape == (5, len(texts))
@@ -162,8 +155,8 @@ def test_known_texts_are_estimated_nearly_exactly(estimated: Warehouse) -> None:
 def test_new_videos_add_their_vectors_alone(either: Warehouse, tmp_path: Path) -> None:
     root = tmp_path / "w"
     shutil.copytree(either.root, root)
-    run, texts, wanted = plan(either)
-    assert unmade_vectors(either, wanted) == (set(), set())
+    run, texts = plan(either).subject
+    assert unmade_vectors(plan(either)) == (set(), set())
     write_dataset(tmp_path / "data", {"train": 1}, seed=9, frames=8)
     (tmp_path / "data/train").rename(tmp_path / "data/more")
     meta = tmp_path / "data/more/meta_expressions.json"
@@ -171,12 +164,13 @@ def test_new_videos_add_their_vectors_alone(either: Warehouse, tmp_path: Path) -
     known = f'"exp": {json.dumps(texts[0] if texts else TEXT)}'
     meta.write_text(re.sub(r'"exp": "[^"]*"', known, meta.read_text()))
     add_split(str(root), "demo", tmp_path / "data", "more")
-    new = Key("demo", "more", "train_0000", run["run_id"])
-    _, texts_now, wanted = plan(Warehouse(root))
-    assert texts_now == texts
-    assert unmade_vectors(Warehouse(root), wanted) == ({new}, set())
-    embed_videos.fn(str(root), {new: wanted[new]}, (run, texts))
-    assert unmade_vectors(Warehouse(root), wanted) == (set(), set())
+    name = stages.default_set(Warehouse(root), "demo", "more").name
+    new = Key("demo", "more", "train_0000", run.run_id, track_set=name)
+    now = plan(Warehouse(root))
+    assert now.subject.texts == texts
+    assert unmade_vectors(now) == ({new}, set())
+    stages.make(now)
+    assert unmade_vectors(now) == (set(), set())
     assert found(Warehouse(root), split="more").videos == 1
 
 
@@ -192,11 +186,10 @@ def test_vectors_survive_compaction_and_collection(either: Warehouse, tmp_path: 
 
 def test_without_expressions_all_scores_are_exact(estimated: Warehouse) -> None:
     run = find_run(estimated, None)
-    wanted = wanted_vectors(estimated, run, [])
-    embed_videos.fn(estimated.url, wanted, (run, []))
-    hits = search(estimated, run, [], wanted, TEXT, top=5, exact=1).hits
-    _, texts, wanted = plan(estimated)
-    embed_videos.fn(estimated.url, wanted, (run, texts))
+    without = vector_plan(estimated, Searched(run, ()))
+    stages.make(without)
+    hits = search(without, TEXT, top=5, exact=1).hits
+    stages.make(plan(estimated))
     assert hits == found(estimated, top=5).hits
 
 
@@ -242,16 +235,14 @@ def test_the_command_prepares_once_and_finds(
     again = sola(*arguments, "--format", "json")
     assert "search vectors" not in again.output
     hits = json.loads(again.stdout)
-    assert [set(hit) for hit in hits] == [{"dataset", "split", "video_id", "track_id", "score",
-                                           "probability", "visible_frames", "frame_count"}
-                                          ] * 2  # fmt: skip
+    assert [list(hit) for hit in hits] == [[field.name for field in fields(Hit)]] * 2
     table = first.stdout[first.stdout.index(f"{shown:>11}  video") :].splitlines()
     for hit, line in zip(hits, table[1:3], strict=True):
         assert line.split()[0] == f"{100 * hit[shown]:.1f}"
     lines = sola(*arguments, "--format", "csv").stdout.splitlines()
     assert lines[0].startswith("dataset,split,video_id") and len(lines) == 3
     status = sola("status", "--warehouse", root)
-    assert re.search(r"search +│ demo +│ valid_u +│ 3 ", status.output), status.output
+    assert re.search(r"search +│ demo +│ valid_u +│ \S+ +│ 3 ", status.output), status.output
 
 
 @pytest.mark.parametrize(
@@ -277,19 +268,17 @@ def test_videos_of_another_sam2_are_left_out(indexed: Warehouse, tmp_path: Path)
     root = tmp_path / "w"
     shutil.copytree(indexed.root, root)
     store = Warehouse(root)
-    key = Key("demo", "valid", "valid_0000")
-    commit = store.current("precompute")[key]
+    ((key, commit),) = store.current("precompute", split="valid").items()
     tables = {name: store.read(name, [commit]) for name in commit.files}
     token = [row[:32] for row in tables["tokens"]["token"].to_pylist()]
     names = tables["tokens"].column_names
     tables["tokens"] = tables["tokens"].set_column(names.index("token"), "token", [token])
     store.publish("precompute", key, "other", tables)
-    run, texts, wanted = plan(store)
-    scored = replace(key, run_id=run["run_id"])
-    assert unmade_vectors(store, wanted) == ({scored}, set())
-    (outcome,) = embed_videos.fn(str(root), {scored: wanted[scored]}, (run, texts))
+    scored = key.of(run_id=find_run(store, None).run_id)
+    assert unmade_vectors(plan(store)) == ({scored}, set())
+    (outcome,) = stages.make(plan(store))
     assert "Use the SAM2 model it was trained on" in outcome.message
-    assert unmade_vectors(store, wanted) == (set(), {scored})
+    assert unmade_vectors(plan(store)) == (set(), {scored})
     result = sola("search", TEXT, "--warehouse", root)
     assert result.exit_code == 0, result.output
     assert "1 videos are left out" in result.output

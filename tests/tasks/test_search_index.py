@@ -17,7 +17,7 @@ TRACKS = {"a": [0, 3], "b": [], "c": [1], "d": [0, 1, 2, 5]}
 
 
 def publish(store: Warehouse, video: str, tracks: list[int], run: str = "run", seed: int = 0):
-    key = Key("demo", "valid_u", video, run)
+    key = Key("demo", "valid_u", video, run, track_set="grid")
     vectors = np.random.default_rng([seed, ord(video)]).normal(size=(len(tracks), 3))
     columns = {"track_id": tracks, "vector": list(vectors.astype(np.float16))}
     store.publish(
@@ -119,7 +119,7 @@ def test_a_file_that_is_gone_is_made_again(store: Warehouse, suffix: str) -> Non
 def test_vectors_may_have_no_channel(tmp_path: Path) -> None:
     """As those of the paper's selector where there is no expression to refer to."""
     store = Warehouse.create(tmp_path / "w")
-    key = Key("demo", "valid_u", "a", "run")
+    key = Key("demo", "valid_u", "a", "run", track_set="grid")
     table = rows("search_vectors", key, {"track_id": [2, 5], "vector": [[], []]})
     store.publish("search", key, "f", {"search_vectors": table})
     index = index_of(store)

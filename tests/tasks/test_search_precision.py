@@ -1,6 +1,7 @@
 """The share of right results: the tracks are the objects themselves, the results made up here."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from tasks.experiments.search_precision import Phrase, Precision, search_precisi
 from tasks.search.track_search import Found, Hit
 from tasks.stages.ingest import ingest_split
 from tasks.tables import read_objects, rows
-from warehouse import TABLES, Commit, Warehouse
+from warehouse import TABLES, Commit, Key, Warehouse
 from warehouse.demo_data import Scene, clip_of, write_dataset
 from warehouse.demo_data.scene import HEIGHT, WIDTH
 from warehouse.masks import mask_columns
 
 SPLIT, SEED, FRAMES, CLIPS = "valid_u", 5, 6, 3
+TRACKS = "shapes"
 SCENES: dict[str, Scene] = dict(clip_of(SPLIT, index, SEED, FRAMES)[:2] for index in range(CLIPS))
 PLACES = [(video, o) for video, scene in SCENES.items() for o in range(len(scene.shapes))]
 NOWHERE = Phrase("a mauve rhombus", "mauve", "rhombus", "moves", "left")
@@ -46,8 +48,9 @@ def publish_tracks(store: Warehouse, ingested: Commit) -> None:
     }
     columns |= mask_columns([rle for masks in tracks for rle in masks])
     tables = {name: TABLES[name].empty_table() for name in ("prompts", "tracks", "tokens")}
-    tables["masks"] = rows("masks", ingested.key, columns)
-    store.publish("precompute", ingested.key, "f", tables)
+    key = ingested.key.of(track_set=TRACKS)
+    tables["masks"] = rows("masks", key, columns)
+    store.publish("precompute", key, "f", tables)
 
 
 def phrase_of(place: Place) -> Phrase:
@@ -68,12 +71,20 @@ def hit(place: Place | None, probability: float | None = None) -> Hit:
         dataset="demo",
         split=SPLIT,
         video_id=video,
+        track_set=TRACKS,
         track_id=len(SCENES[video].shapes) - 1 - shape,
         score=0.5,
         probability=probability,
         visible_frames=FRAMES,
         frame_count=FRAMES,
     )
+
+
+class _Plan(NamedTuple):
+    """What is taken of a search's plan."""
+
+    store: Warehouse
+    wanted: dict[Key, str]
 
 
 def measured(
@@ -84,19 +95,20 @@ def measured(
 ) -> list[Precision]:
     """The precision of a search that finds these, by text."""
 
-    def found(_store: object, _run: object, _texts: object, wanted: dict, text: str, top: int, _):
+    def found(plan: _Plan, text: str, top: int, _: int) -> Found:
         return Found(
             text=text,
             run_id="run",
             tracks=0,
-            videos=len(wanted),
+            videos=len(plan.wanted),
             scored=0,
             hits=tuple(hits[text][:top]),
         )
 
     monkeypatch.setattr(module, "search", found)
-    monkeypatch.setattr(module, "reference_texts", lambda *_: [])
-    return search_precision(store, {"run_id": "run"}, "demo", SPLIT, SCENES, phrases)
+    keys = [key.of(run_id="run") for key in store.current("precompute")]
+    plan: Any = _Plan(store, dict.fromkeys(keys, "f"))
+    return search_precision(plan, SCENES, phrases)
 
 
 def test_of_as_many_results_as_there_are_objects_those_on_an_object_are_right(

@@ -23,22 +23,19 @@ from tasks.own_video.clips import (
     ingest_clips,
     require_current,
     run_to_segment_with,
-    segment_recipe,
-    wanted_clip_scores,
+    segment_tracks,
 )
 from tasks.own_video.outputs import Clip, Found, Outputs, painted, shown_times, write_outputs
 from tasks.own_video.video_writer import LARGEST_SIDE, evenly, h264_video
-from tasks.stages.detect import detect_videos, wanted_detections
-from tasks.stages.evaluate import evaluate_videos
+from tasks.stage import Plan, adopt
+from tasks.stages.detect import DETECT
+from tasks.stages.evaluate import EVALUATE
 from tasks.stages.ingest import ingest_split
-from tasks.stages.precompute import (
-    adopt_tracks,
-    extract_box_tracks,
-    extract_videos,
-    wanted_box_tracks,
-    wanted_tracks,
-)
+from tasks.stages.precompute import BOX_TRACKS, track_plan
 from tasks.tables import read_mask_tracks
+from tasks.track_sets import remember
+from tasks.worker import precision
+from tests.tasks import stages
 from tests.untrained import publish_untrained
 from warehouse import Key, Warehouse, WarehouseError, read_video
 from warehouse.demo_data import write_dataset
@@ -97,23 +94,22 @@ def segment(
 ) -> tuple[list[Key], int, list[Found]]:
     """Keys of the clips, how many of them were extracted, and what was found."""
     run = run_to_segment_with(store.url, None)
-    recipe = segment_recipe(run, None, detector)
-    keys = ingest_clips.fn(store.url, str(video), texts, detector, every, clip_frames)
-    wanted = wanted_tracks(store, DATASET, SPLIT, [key.video_id for key in keys], recipe)
-    adopt_tracks(store, wanted)
-    missing = {key: wanted[key] for key in store.missing("precompute", wanted)}
-    outcomes = extract_videos.fn(store.url, missing, recipe)
-    if detector:
-        outcomes += detect_videos.fn(store.url, wanted_detections(store, keys, recipe), recipe)
-        outcomes += extract_box_tracks.fn(
-            store.url, wanted_box_tracks(store, wanted, recipe), recipe
-        )
-    scores = wanted_clip_scores(store, run, keys)
-    outcomes += evaluate_videos.fn(store.url, scores, run)
-    assert {outcome.status for outcome in outcomes} == {"done"}, outcomes
-    require_current(store, scores)
+    track_set = segment_tracks(run, None, detector, precision())
+    clips = ingest_clips.fn(store.url, str(video), texts, every, clip_frames)
+    remember(store, DATASET, SPLIT, track_set)
+    tracks = track_plan(store, DATASET, SPLIT, [key.video_id for key in clips], track_set)
+    adopt(tracks)
+    extracted = len(tracks.missing())
+    outcomes = stages.make(tracks)
+    for stage in (DETECT, BOX_TRACKS) if detector else ():
+        outcomes += stages.make(Plan(stage, store, list(tracks.wanted), track_set))
+    keys = [key.of(run_id=run.run_id) for key in tracks.wanted]
+    scores = Plan(EVALUATE, store, keys, run)
+    outcomes += stages.make(scores)
+    assert {outcome.status for outcome in outcomes} <= {"done"}, outcomes
+    require_current(scores)
     times = shown_times(str(video), every, None)
-    return keys, len(missing), write_outputs(store.url, keys, run, outputs, times, lambda: None)
+    return keys, extracted, write_outputs(store.url, keys, run, outputs, times, lambda: None)
 
 
 def test_overlay_masks_and_json_show_the_same_tracks(store, folder, tmp_path) -> None:
@@ -125,7 +121,7 @@ def test_overlay_masks_and_json_show_the_same_tracks(store, folder, tmp_path) ->
     written = json.loads(outputs.tracks.read_text())
     assert (written["run"], written["threshold"], written["frames_per_second"]) == ("run", 0.01, 24)
     (clip,) = written["clips"]
-    tracks = read_mask_tracks(store, store.current("precompute")[key])
+    tracks = read_mask_tracks(store, store.current("precompute")[key.of(run_id="")])
     names = [f"{t:05d}" for t in range(FRAMES)]
     assert clip["frames"] == names and len(tracks) > 1
     frames = list(read_video(folder))
@@ -198,7 +194,7 @@ def test_tracks_of_the_same_frames_under_another_name_are_taken(store, folder, t
     shutil.copytree(folder, tmp_path / "other")
     (key,), extracted, _ = segment(store, tmp_path / "other", TEXTS, Outputs())
     assert extracted == 0 and key.video_id.startswith("other-")
-    rows = store.read("tokens", [store.current("precompute")[key]])
+    rows = store.read("tokens", [store.current("precompute")[key.of(run_id="")]])
     assert set(rows["video_id"].to_pylist()) == {key.video_id}
 
 
@@ -207,9 +203,10 @@ def test_a_short_video_has_the_tracks_and_scores_of_precompute_and_evaluate(
 ) -> None:
     (key,), _, _ = segment(store, folder, TEXTS, Outputs())
     ingest_split.fn(store.url, "folder", str(folder), "all")
-    recipe = segment_recipe(run_to_segment_with(store.url, None), None, None)
-    of_data_set = wanted_tracks(store, "folder", "all", [folder.name], recipe)
-    assert list(of_data_set.values()) == [store.current("precompute")[key].fingerprint]
+    track_set = segment_tracks(run_to_segment_with(store.url, None), None, None, precision())
+    plan = track_plan(store, "folder", "all", [folder.name], track_set)
+    tracked = store.current("precompute")[key.of(run_id="")]
+    assert list(plan.wanted.values()) == [tracked.fingerprint]
 
 
 def test_boxes_of_a_detector_are_of_its_sentences_alone(store, folder) -> None:
@@ -231,7 +228,9 @@ def test_clips_of_a_file_are_its_frames_in_order(store, file, tmp_path, every) -
     names = [name for clip in clips for name in clip["frames"]]
     assert names == [f"{t:05d}" for t in range(0, FRAMES, every)]
     assert max(map(len, (clip["frames"] for clip in clips))) <= 4
-    contents = store.read("videos", [store.current("ingest")[key] for key in keys])["content_hash"]
+    contents = store.read(
+        "videos", [store.current("ingest")[key.of(run_id="", track_set="")] for key in keys]
+    )["content_hash"]
     assert len(set(contents.to_pylist())) == len(keys)  # else clips would share tracks
     selected = [len([t for t in clip["expressions"][0]["tracks"] if t["selected"]])
                 for clip in clips]  # fmt: skip
@@ -274,14 +273,14 @@ def test_what_cannot_be_is_said_before_any_work(store, folder, tmp_path) -> None
     with pytest.raises(OutputError, match="is a file"):
         Outputs(masks=Path(__file__)).check(store, folder, 1)
     with pytest.raises(SourceError, match="no such file or folder"):
-        ingest_clips.fn(store.url, str(tmp_path / "none.mp4"), TEXTS, None, 1, 99)
+        ingest_clips.fn(store.url, str(tmp_path / "none.mp4"), TEXTS, 1, 99)
     with pytest.raises(SourceError, match="is no video"):
-        ingest_clips.fn(store.url, __file__, TEXTS, None, 1, 99)
+        ingest_clips.fn(store.url, __file__, TEXTS, 1, 99)
     with pytest.raises(ValueError, match="give one or more"):
-        ingest_clips.fn(store.url, str(folder), [" "], None, 1, 99)
+        ingest_clips.fn(store.url, str(folder), [" "], 1, 99)
     for place in (tmp_path, Warehouse.create(tmp_path / "empty").root):
         with pytest.raises(WarehouseError, match=r"sola demo.*sola.*train.*sola import-checkpoint"):
-            run_to_segment_with(str(place), None)
+            run_to_segment_with(place, None)
 
 
 @pytest.mark.parametrize("link", ["same", "symbolic", "hard", "folder"])
@@ -379,12 +378,12 @@ def test_an_overlay_has_the_times_and_colours_of_the_video(store, tmp_path) -> N
 
 
 def test_sentences_that_were_replaced_meanwhile_are_noticed(store, folder) -> None:
-    run = run_to_segment_with(store.url, None)
     keys, _, _ = segment(store, folder, TEXTS, Outputs())
-    mine = wanted_clip_scores(store, run, keys)
+    mine = Plan(EVALUATE, store, keys, run_to_segment_with(store.url, None))
+    assert mine.wanted
     segment(store, folder, ["a bar"], Outputs())
     with pytest.raises(WarehouseError, match="other sentences at the same time"):
-        require_current(store, mine)
+        require_current(mine)
 
 
 def test_the_python_of_the_docs(store, file, tmp_path, monkeypatch) -> None:
@@ -396,9 +395,8 @@ def test_the_python_of_the_docs(store, file, tmp_path, monkeypatch) -> None:
     page = (ROOT / "docs" / "own-videos.md").read_text()
     blocks = [part.split("```")[0] for part in page.split("```python\n")[1:]]
     video_to_masks, to_polars = ({}, {})
-    for block, names, most in zip(blocks, (video_to_masks, to_polars), (10, 5), strict=True):
-        lines = [line for line in block.splitlines() if line and line != "import json"]
-        assert len(lines) <= most + 1  # the import of json is not counted
+    for block, names, most in zip(blocks, (video_to_masks, to_polars), (11, 5), strict=True):
+        assert len([line for line in block.splitlines() if line]) <= most
         exec(block, names)
     assert to_polars["tracks"].height and to_polars["tracks"].columns[0] == "video_id"
     scores = store.connect().sql(

@@ -2,25 +2,26 @@
 
 import json
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from pycocotools import mask as coco
 from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.progress import video_progress
+from sola_model.recipes import DEMO
 from tasks.results.export import export
 from tasks.results.score import score_submission
 from tasks.results.submission import write_submission
 from tasks.stages.ingest import ingest_split
 from tasks.stages.scoring import score_tables
 from tasks.tables import read_expressions, read_objects, read_video, rows
+from tasks.track_sets import remember, track_set_of
 from tests.layouts import write_mevis_v2, write_ref_davis17, write_ref_youtube_vos
-from warehouse import TABLES, Key, Warehouse, WarehouseError
+from tests.untrained import publish_untrained
+from warehouse import TABLES, Warehouse, WarehouseError
 from warehouse.masks import mask_columns
 from warehouse.submissions import list_masks, read_mask
 
@@ -29,7 +30,7 @@ DATASETS = {
     "ref-youtube-vos": (write_ref_youtube_vos, "valid", "valid"),
     "ref-davis17": (write_ref_davis17, "val", "."),
 }
-DEFAULTS = {pa.string(): "", pa.int32(): 0, pa.int64(): 0, pa.list_(pa.string()): []}
+TRACKS = track_set_of(DEMO)
 
 
 def grown(rle: dict, t: int) -> dict:
@@ -50,7 +51,9 @@ def publish(store: Warehouse, ingested) -> None:
         "frame_index": np.tile(np.arange(4), len(tracks)),
     }
     empty = {name: TABLES[name].empty_table() for name in ("prompts", "tracks", "tokens")}
-    store.publish("precompute", key, "f", {"masks": rows("masks", key, by_frame | masks), **empty})
+    tracked = key.of(track_set=TRACKS.name)
+    masks = rows("masks", tracked, by_frame | masks)
+    store.publish("precompute", tracked, "f", {"masks": masks, **empty})
     expressions = read_expressions(store, ingested)
     scores_EN = rng.random((len(expressions), len(tracks))).astype(np.float32)
     expression_K, track_K = np.indices(scores_EN.shape).reshape(2, -1)
@@ -60,7 +63,7 @@ def publish(store: Warehouse, ingested) -> None:
         "score": scores_EN.ravel(),
         "selected": scores_EN.ravel() > 0.5,
     }
-    of_run = replace(key, run_id="run")
+    of_run = tracked.of(run_id="run")
     video, truth = read_video(store, ingested), read_objects(store, ingested)
     scored = score_tables(of_run, video, expressions, tracks, truth, scores_EN, 0.5)
     predictions = rows("predictions", of_run, columns)
@@ -75,10 +78,8 @@ def evaluated(request, tmp_path_factory) -> tuple[Warehouse, str, str, Path]:
     write(data, {split: 2}, frames=4)
     store = Warehouse.create(tmp_path_factory.mktemp("w") / "w")
     ingest_split.fn(store.url, request.param, str(data), split)
-    row = {f.name: None if f.nullable else DEFAULTS[f.type] for f in TABLES["runs"]}
-    runs = pa.Table.from_pylist([row | {"run_id": "run"}], schema=TABLES["runs"])
-    metrics = TABLES["training_metrics"].empty_table()
-    store.publish("train", Key(run_id="run"), "f", {"runs": runs, "training_metrics": metrics})
+    publish_untrained(store, DEMO)
+    remember(store, request.param, split, TRACKS)
     for commit in store.current("ingest").values():
         publish(store, commit)
     return store, request.param, split, data / folder
@@ -175,7 +176,7 @@ def test_exports_agree_with_each_other(evaluated, tmp_path: Path) -> None:
 
 def test_predictions_that_are_missing_are_named(evaluated, tmp_path: Path) -> None:
     store, dataset, split, _ = evaluated
-    with pytest.raises(WarehouseError, match="0 of 0 videos have no predictions of run run"):
+    with pytest.raises(WarehouseError, match=r"no tracks of .*/other .*sola precompute"):
         write_submission(store.url, "run", dataset, "other", tmp_path / "a", 1, video_progress)
     with pytest.raises(ValueError, match="cannot export 'masks'; valid are: predictions, tracks"):
         export(store.url, None, dataset, split, "masks", "coco", tmp_path / "a", 1, video_progress)

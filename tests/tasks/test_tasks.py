@@ -12,15 +12,14 @@ from sola_model.metrics.jf import j_and_f, track_overlaps
 from sola_model.recipes import DEMO, DEMO_RELEASE, override
 from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.selection import merge
-from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.runs import find_run
 from tasks.stages.ingest import ingest_split
-from tasks.stages.label import label_videos, wanted_labels
-from tasks.stages.precompute import extract_videos, wanted_tracks
 from tasks.tables import read_mask_tracks, read_objects, read_tokens
 from tasks.training.import_checkpoint import import_run
-from tasks.training.train import train_run
+from tasks.training.train import Training, train_run
 from tasks.training.training_set import training_set
-from warehouse import Key, Warehouse, WarehouseError
+from tests.tasks import stages
+from warehouse import Commit, Key, Warehouse, WarehouseError
 from warehouse.demo_data import write_dataset
 
 TRAINING = replace(DEMO_RELEASE.training, epochs=2)
@@ -29,6 +28,7 @@ RECIPE = replace(
     training=replace(DEMO.training, epochs=2),
     extraction=replace(DEMO.extraction, max_tracks=6),
 )
+SPLITS = [("demo", "train")], [("demo", "valid_u")]
 
 
 @pytest.fixture(scope="session")
@@ -44,29 +44,23 @@ def finished(tmp_path_factory, data):
     root = str(tmp_path_factory.mktemp("warehouse") / "w")
     for split in ("train", "valid_u", "valid"):
         precompute(root, data, split)
-        label(root, split)
-    train_run.fn(root, [("demo", "train")], [("demo", "valid_u")], RECIPE)
+        stages.label(Warehouse(root), "demo", split, RECIPE)
+    store = Warehouse(root)
+    run = stages.train(store, *SPLITS, RECIPE)
     for split in ("valid_u", "valid"):
-        store = Warehouse(root)
-        run = find_run(store, None)
-        evaluate_videos.fn(root, wanted_scores(store, run, "demo", split), run)
+        stages.evaluate(store, run, "demo", split)
     return Warehouse(root)
 
 
 def precompute(root: str, data, split: str):
     outcomes = ingest_split.fn(root, "demo", str(data), split)
-    store = Warehouse(root)
-    good = [o.video_id for o in outcomes if o.status == "done"]
-    wanted = wanted_tracks(store, "demo", split, good, RECIPE)
-    missing = {key: wanted[key] for key in store.missing("precompute", wanted)}
-    return outcomes, extract_videos.fn(root, missing, RECIPE)
+    return outcomes, stages.precompute(Warehouse(root), "demo", split, RECIPE)
 
 
-def label(root: str, split: str):
-    store = Warehouse(root)
-    wanted = wanted_labels(store, "demo", split, RECIPE)
-    missing = {key: wanted[key] for key in store.missing("label", wanted)}
-    return label_videos.fn(root, missing, RECIPE)
+def tracks_of(store: Warehouse, video: Key) -> Commit:
+    """The tracks of a video in its default set."""
+    name = stages.default_set(store, video.dataset, video.split).name
+    return store.current("precompute")[video.of(track_set=name)]
 
 
 def test_every_table_fills(finished):
@@ -98,10 +92,11 @@ def test_labels_are_the_overlap_with_the_best_object_of_the_expression(finished)
     key = Key(dataset="demo", split="train", video_id="train_0000")
     ingested = finished.current("ingest")[key]
     objects = read_objects(finished, ingested)
-    tracks = read_mask_tracks(finished, finished.current("precompute")[key])
+    tracks = read_mask_tracks(finished, tracks_of(finished, key))
     miou_NO = track_overlaps(tracks, list(objects.values())).miou_NO
     expressions = finished.read("expressions", [ingested]).to_pylist()
-    labels = finished.read("pseudo_labels", [finished.current("label")[key]]).to_pylist()
+    labelled = finished.current("label")[key.of(track_set=tracks_of(finished, key).key.track_set)]
+    labels = finished.read("pseudo_labels", [labelled]).to_pylist()
     assert len(labels) == len(expressions) * len(tracks)
     for row in labels:
         (expression,) = [e for e in expressions if e["expression_id"] == row["expression_id"]]
@@ -117,7 +112,7 @@ def test_scores_are_those_of_the_selected_tracks(finished):
     key = Key(dataset="demo", split="valid_u", video_id=rows[0]["video_id"])
     ingested = finished.current("ingest")[key]
     objects = read_objects(finished, ingested)
-    tracks = read_mask_tracks(finished, finished.current("precompute")[key])
+    tracks = read_mask_tracks(finished, tracks_of(finished, key))
     predictions = finished.connect().sql("SELECT * FROM predictions").to_arrow_table().to_pylist()
     expressions = finished.read("expressions", [ingested]).to_pylist()
     for row, expression in zip(rows, expressions, strict=True):
@@ -147,15 +142,10 @@ def test_an_unlabelled_split_is_predicted_but_neither_labelled_nor_scored(finish
 
 def test_a_second_run_finds_nothing_to_do(finished, data):
     store = Warehouse(finished.root)
-    ids = [k.video_id for k in store.current("ingest", split="train")]
-    wanted = wanted_tracks(store, "demo", "train", ids, RECIPE)
-    assert store.missing("precompute", wanted) == []
-    assert store.missing("label", wanted_labels(store, "demo", "train", RECIPE)) == []
     before = sorted(finished.root.rglob("*"))
-    assert (
-        train_run.fn(str(finished.root), [("demo", "train")], [("demo", "valid_u")], RECIPE)
-        == (find_run(store, None)["run_id"])
-    )
+    assert stages.tracks_of(store, "demo", "train", RECIPE).missing() == []
+    assert stages.labels_of(store, "demo", "train", RECIPE).missing() == []
+    assert stages.train(store, *SPLITS, RECIPE) == find_run(store, None)
     ingest_split.fn(str(finished.root), "demo", str(data), "train")
     assert sorted(finished.root.rglob("*")) == before
 
@@ -164,19 +154,18 @@ def test_only_what_depends_on_a_change_is_done_again(finished, data, tmp_path):
     root = tmp_path / "w"
     shutil.copytree(finished.root, root)
     store = Warehouse(root)
-    ids = [k.video_id for k in store.current("ingest", split="train")]
-    fewer = replace(RECIPE, extraction=replace(RECIPE.extraction, max_tracks=5))
-    assert len(store.missing("precompute", wanted_tracks(store, "demo", "train", ids, fewer))) == 3
+    fewer = stages.with_tracks(RECIPE, max_tracks=5)
+    assert len(stages.tracks_of(store, "demo", "train", fewer).missing()) == 3
     strict = replace(RECIPE, label_threshold=0.9)
-    assert store.missing("precompute", wanted_tracks(store, "demo", "train", ids, strict)) == []
-    assert len(store.missing("label", wanted_labels(store, "demo", "train", strict))) == 3
+    assert stages.tracks_of(store, "demo", "train", strict).missing() == []
+    assert len(stages.labels_of(store, "demo", "train", strict).missing()) == 3
     changed = tmp_path / "data"
     shutil.copytree(data, changed)
     frame = changed / "train/JPEGImages/train_0001/00002.jpg"
     shutil.copy(changed / "train/JPEGImages/train_0001/00003.jpg", frame)
     ingest_split.fn(str(root), "demo", str(changed), "train")
     store = Warehouse(root)
-    missing = store.missing("precompute", wanted_tracks(store, "demo", "train", ids, RECIPE))
+    missing = stages.tracks_of(store, "demo", "train", RECIPE).missing()
     assert [key.video_id for key in missing] == ["train_0001"]
 
 
@@ -215,14 +204,14 @@ def test_training_continues_where_it_was_killed(finished, data, tmp_path):
         if progress.epoch == 2 and progress.metrics:
             raise Killed
 
-    splits = [("demo", "train")], [("demo", "valid_u")]
+    asked = Training(training=SPLITS[0], validation=SPLITS[1], recipe=whole)
     epochs = []
     with pytest.raises(Killed):
-        train_run.fn(str(root), *splits, whole, on_progress=kill)
-    resumed = train_run.fn(str(root), *splits, whole, on_progress=lambda p: epochs.append(p.epoch))
+        train_run.fn(str(root), asked, on_progress=kill)
+    resumed = train_run.fn(str(root), asked, on_progress=lambda p: epochs.append(p.epoch))
     assert set(epochs) == {3}
     shutil.copytree(finished.root, tmp_path / "other")
-    straight = train_run.fn(str(tmp_path / "other"), *splits, whole)
+    straight = train_run.fn(str(tmp_path / "other"), asked)
     assert straight == resumed
     weights = [
         (tmp_path / w / "selectors" / resumed / "last" / "selector.safetensors").read_bytes()
@@ -235,19 +224,18 @@ def test_an_imported_checkpoint_scores_as_the_run_it_came_from(finished, tmp_pat
     root = tmp_path / "w"
     shutil.copytree(finished.root, root)
     store, recipe = Warehouse(root), replace(DEMO_RELEASE, training=TRAINING)
-    run_id = train_run.fn(str(root), [("demo", "train")], [("demo", "valid_u")], recipe)
-    trained = find_run(store, run_id)
-    evaluate_videos.fn(str(root), wanted_scores(store, trained, "demo", "valid_u"), trained)
-    weights = load_selector(root / trained["weights"]).state_dict()
+    trained = stages.train(store, *SPLITS, recipe)
+    stages.evaluate(store, trained, "demo", "valid_u")
+    weights = load_selector(root / trained.weights).state_dict()
     torch.save({"model": {f"module.{n}": v for n, v in weights.items()}}, tmp_path / "c.pth")
     run_id = import_run(str(root), str(tmp_path / "c.pth"), recipe, "released")
     assert import_run(str(root), str(tmp_path / "c.pth"), recipe, "released") == run_id
     run = find_run(store, run_id)
-    evaluate_videos.fn(str(root), wanted_scores(store, run, "demo", "valid_u"), run)
+    stages.evaluate(store, run, "demo", "valid_u")
     commits = store.current("evaluate", split="valid_u").items()
     ours, theirs = (
         store.read("predictions", [c for key, c in commits if key.run_id == wanted])["score"]
-        for wanted in (run_id, trained["run_id"])
+        for wanted in (run_id, trained.run_id)
     )
     assert len(ours) and ours == theirs
     with pytest.raises(ValueError, match="cannot be named"):
@@ -263,7 +251,7 @@ def test_training_without_background_has_only_tracks_that_are_meant(finished, tm
     store = Warehouse(root)
     labels = store.read("pseudo_labels", store.current("label", split="train").values())
     strict = replace(RECIPE, label_threshold=float(np.quantile(labels["miou"], 0.9)))
-    label_videos.fn(str(root), wanted_labels(store, "demo", "train", strict), strict)
+    stages.label(store, "demo", "train", strict)
     keys = list(store.current("label", split="train"))
     whole, foreground = (
         training_set(store, keys, recipe, tmp_path / "cache", inference=False).videos
@@ -276,9 +264,12 @@ def test_training_without_background_has_only_tracks_that_are_meant(finished, tm
         assert torch.equal(kept.tokens_NTD, all_of_it.tokens_NTD[positive_N])
 
 
-def test_training_without_labels_says_what_to_run(tmp_path):
-    root = str(Warehouse.create(tmp_path / "w").root)
-    with pytest.raises(WarehouseError, match="sola label"):
-        train_run.fn(root, [("demo", "train")], [("demo", "valid_u")], RECIPE)
+def test_training_without_labels_says_what_to_run(data, tmp_path):
+    store = Warehouse.create(tmp_path / "w")
+    with pytest.raises(WarehouseError, match=r"sola precompute --dataset demo .* --split train"):
+        stages.train(store, *SPLITS, RECIPE)
+    precompute(store.url, data, "train")
+    with pytest.raises(WarehouseError, match="sola label --dataset demo --split train"):
+        stages.train(store, *SPLITS, RECIPE)
     with pytest.raises(WarehouseError, match="sola train"):
-        find_run(Warehouse(root), None)
+        find_run(store, None)

@@ -1,6 +1,5 @@
 """Training on a warehouse: what it reads, what it refuses, what it leaves behind."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -11,15 +10,14 @@ import pytest
 from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import DEMO, DEMO_RELEASE, override
 from sola_model.selector.selection import THRESHOLDS
-from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.runs import Run, find_run
 from tasks.stages.ingest import ingest_split
-from tasks.stages.label import label_videos, wanted_labels
-from tasks.stages.precompute import extract_videos, wanted_tracks
 from tasks.tables import read_mask_tracks, read_objects, read_track_features
-from tasks.training import train
+from tasks.training import train as module
 from tasks.training.judge import SelectionJudge
-from tasks.training.train import run_metrics, run_recipe, train_run
+from tasks.training.train import run_metrics, run_recipe
 from tasks.training.training_set import training_set
+from tests.tasks import stages
 from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.commits import STAGES
 from warehouse.demo_data import write_dataset
@@ -36,19 +34,19 @@ RELEASE = replace(
     extraction=RECIPE.extraction,
 )
 TRAIN, VALID = [("demo", "train")], [("demo", "valid_u")]
+KEPT = ["train_0037", "train_0038", "train_0011", "train_0014"]
 
 
 def prepare(root, data, split, dataset="demo"):
     """Ingest, precompute and label what is missing."""
     ingest_split.fn(str(root), dataset, str(data), split)
     store = Warehouse(root)
-    ids = [key.video_id for key in store.current("ingest", dataset=dataset, split=split)]
-    wanted = wanted_tracks(store, dataset, split, ids, RECIPE)
-    missing = store.missing("precompute", wanted)
-    extract_videos.fn(str(root), {key: wanted[key] for key in missing}, RECIPE)
-    wanted = wanted_labels(Warehouse(root), dataset, split, RECIPE)
-    missing = Warehouse(root).missing("label", wanted)
-    label_videos.fn(str(root), {key: wanted[key] for key in missing}, RECIPE)
+    stages.precompute(store, dataset, split, RECIPE)
+    stages.label(store, dataset, split, RECIPE)
+
+
+def train(root, training, validation, recipe, **asked) -> Run:
+    return stages.train(Warehouse(root), training, validation, recipe, **asked)
 
 
 @pytest.fixture(scope="module")
@@ -133,18 +131,17 @@ def test_tracks_of_ground_truth_and_background_are_left_out_where_they_must_be(w
 
 @pytest.mark.parametrize("recipe", [RECIPE, RELEASE], ids=lambda recipe: recipe.name)
 def test_validation_jf_is_what_evaluation_finds(warehouse, recipe):
-    run_id = train_run.fn(str(warehouse), TRAIN, VALID, recipe)
-    store = Warehouse(warehouse)
-    run = find_run(store, run_id)
-    evaluate_videos.fn(str(warehouse), wanted_scores(store, run, "demo", "valid_u"), run)
+    run = train(warehouse, TRAIN, VALID, recipe)
+    stages.evaluate(Warehouse(warehouse), run, "demo", "valid_u")
+    run_id = run.run_id
     scores = Warehouse(warehouse).connect().sql("SELECT avg(jf) FROM scores").fetchall()
     assert run_metrics(str(warehouse), run_id)["validation_jf"] == pytest.approx(
         scores[0][0],
         abs=0.02,  # geometry is float16 in training, float32 in evaluation
     )
-    assert run["weights"] == f"selectors/{run_id}/last"
+    assert run.weights == f"selectors/{run_id}/last"
     assert (warehouse / "selectors" / run_id / "best" / "selector.safetensors").is_file()
-    assert (run["parent"], run["seed"], run["epochs"]) == (None, 0, 2)
+    assert (run.parent, run.recipe.training.seed, run.epochs) == (None, 0, 2)
     assert run_recipe(str(warehouse), run_id) == recipe
 
 
@@ -158,12 +155,11 @@ RATES = """
 def test_where_probabilities_are_fitted_their_mean_is_the_positive_rate(warehouse):
     """That is the validation split, where the recipe keeps no training videos out."""
     recipe = override(RELEASE, ["training.epochs=6"])  # so that scores tell something
-    run = find_run(Warehouse(warehouse), train_run.fn(str(warehouse), TRAIN, VALID, recipe))
-    store = Warehouse(warehouse)
-    evaluate_videos.fn(str(warehouse), wanted_scores(store, run, "demo", "valid_u"), run)
+    run = train(warehouse, TRAIN, VALID, recipe)
+    stages.evaluate(Warehouse(warehouse), run, "demo", "valid_u")
     ((probability, positive),) = Warehouse(warehouse).connect().sql(RATES).fetchall()
     assert probability == pytest.approx(positive, abs=0.01) and 0 < positive < 1
-    assert run["tau_videos"] is None
+    assert run.tau_videos is None
 
 
 def test_the_judge_scores_a_selection_by_the_expression_s_objects(warehouse):
@@ -172,8 +168,9 @@ def test_the_judge_scores_a_selection_by_the_expression_s_objects(warehouse):
     data = training_set(store, keys, RECIPE, warehouse / "cache", inference=True)
     judge = SelectionJudge(store, data)
     tracks = read_mask_tracks(store, store.current("precompute")[keys[1]])
-    objects = read_objects(store, store.current("ingest")[keys[1]])
-    rows = store.read("expressions", [store.current("ingest")[keys[1]]]).to_pylist()
+    ingested = store.current("ingest")[keys[1].of(track_set="")]
+    objects = read_objects(store, ingested)
+    rows = store.read("expressions", [ingested]).to_pylist()
     e, row = next((e, row) for e, row in enumerate(rows) if len(row["object_ids"]) == 1)
     ids = data.tracks[1]
     miou_N1 = track_overlaps([tracks[n] for n in ids], [objects[row["object_ids"][0]]]).miou_NO
@@ -185,22 +182,21 @@ def test_the_judge_scores_a_selection_by_the_expression_s_objects(warehouse):
 
 
 def test_a_run_continues_from_another_with_what_is_new(warehouse, prepared):
-    first = train_run.fn(str(warehouse), TRAIN, VALID, RECIPE)
+    first = train(warehouse, TRAIN, VALID, RECIPE).run_id
     with pytest.raises(WarehouseError, match=f"nothing is new in demo/train since run {first}"):
-        train_run.fn(str(warehouse), TRAIN, VALID, RECIPE, parent=first)
+        train(warehouse, TRAIN, VALID, RECIPE, parent=first)
     prepare(warehouse, prepared[1] / "more", "train")
-    second = train_run.fn(str(warehouse), TRAIN, VALID, RECIPE, parent=first)
-    whole = train_run.fn(str(warehouse), TRAIN, VALID, RECIPE, parent=first, everything=True)
-    store = Warehouse(warehouse)
-    runs = [find_run(store, run_id) for run_id in (first, second, whole)]
-    assert [run["parent"] for run in runs] == [None, first, first]
-    assert [run["train_videos"] for run in runs] == [2, 2, 4]
-    assert [len(run["videos"]) for run in runs] == [2, 4, 4]
+    second = train(warehouse, TRAIN, VALID, RECIPE, parent=first)
+    whole = train(warehouse, TRAIN, VALID, RECIPE, parent=first, everything=True)
+    runs = [find_run(Warehouse(warehouse), first), second, whole]
+    assert [run.parent for run in runs] == [None, first, first]
+    assert [run.train_videos for run in runs] == [2, 2, 4]
+    assert [len(run.videos) for run in runs] == [2, 4, 4]
     with pytest.raises(WarehouseError, match="nothing is new"):
-        train_run.fn(str(warehouse), TRAIN, VALID, RECIPE, parent=second)
+        train(warehouse, TRAIN, VALID, RECIPE, parent=second.run_id)
     with pytest.raises(ValueError, match="one configuration"):
         other = override(RECIPE, ["selector.width=64"])
-        train_run.fn(str(warehouse), TRAIN, VALID, other, parent=first, everything=True)
+        train(warehouse, TRAIN, VALID, other, parent=first, everything=True)
 
 
 @pytest.fixture(scope="module")
@@ -216,44 +212,43 @@ BOTH = [*TRAIN, ("mevis", "train")]
 
 def test_data_sets_train_together(six, tmp_path):
     root = shutil.copytree(six, tmp_path / "w")
-    run = find_run(Warehouse(root), train_run.fn(str(root), BOTH, VALID, RECIPE))
-    assert (run["dataset"], run["split"]) == ("demo+mevis", "train")
-    assert (run["train_videos"], run["tau_videos"]) == (2 + 4 - 1, 1)
-    first = train_run.fn(str(root), BOTH, VALID, RECIPE, limit=1)
-    assert find_run(Warehouse(root), first)["train_videos"] == 2
+    run = train(root, BOTH, VALID, RECIPE)
+    assert (run.dataset, run.split) == ("demo+mevis", "train")
+    assert (run.train_videos, run.tau_videos) == (2 + 4 - 1, 1)
+    assert train(root, BOTH, VALID, RECIPE, limit=1).train_videos == 2
 
 
 def fitted(root, recipe, monkeypatch, **arguments):
-    """The row of a run, and for each step of its training the videos that it was given."""
+    """A run, and for each step of its training the videos that it was given."""
     given = {}
 
     def watch(step, place):
-        original = getattr(train, step)
+        original = getattr(module, step)
 
         def watched(*positional, **named):
             given[step] = {video.video_id for video in positional[place]}
             return original(*positional, **named)
 
-        patch.setattr(train, step, watched)
+        patch.setattr(module, step, watched)
 
     with monkeypatch.context() as patch:
         watch("train_selector", 0)
         watch("choose_tau", 1)
         watch("calibrate", 1)
-        run_id = train_run.fn(str(root), BOTH, VALID, recipe, **arguments)
-    return find_run(Warehouse(root), run_id), given
+        run = train(root, BOTH, VALID, recipe, **arguments)
+    return run, given
 
 
 def test_tau_and_probabilities_come_from_videos_that_are_not_trained_on(six, tmp_path, monkeypatch):
     root = shutil.copytree(six, tmp_path / "w")
     recipe = override(RECIPE, ["training.kept_out=0.34"])
     run, given = fitted(root, recipe, monkeypatch)
-    assert (run["train_videos"], run["tau_videos"]) == (4, 2)
+    assert (run.train_videos, run.tau_videos) == (4, 2)
     assert len(given["train_selector"]) == 4 and len(given["choose_tau"]) == 2
     assert given["calibrate"] == given["choose_tau"]
     assert not given["train_selector"] & given["choose_tau"]
-    assert json.loads(run["config"])["tau"] in THRESHOLDS
-    assert run_recipe(str(root), run["run_id"]) == recipe, "what trains again chooses again"
+    assert run.tau in THRESHOLDS
+    assert run_recipe(str(root), run.run_id) == recipe, "what trains again chooses again"
     again = override(recipe, ["training.seed=1"])
     assert fitted(root, again, monkeypatch)[1]["choose_tau"] == given["choose_tau"]
 
@@ -261,8 +256,8 @@ def test_tau_and_probabilities_come_from_videos_that_are_not_trained_on(six, tmp
 def test_a_tau_that_is_given_is_not_chosen(six, tmp_path, monkeypatch):
     root = shutil.copytree(six, tmp_path / "w")
     run, given = fitted(root, override(RECIPE, ["tau=0.4"]), monkeypatch)
-    assert json.loads(run["config"])["tau"] == 0.4 and run["tau_videos"] is None
-    assert run_recipe(str(root), run["run_id"]).tau == 0.4
+    assert run.tau == 0.4 and run.tau_videos is None
+    assert run_recipe(str(root), run.run_id).tau == 0.4
     assert "choose_tau" not in given
     assert len(given["calibrate"]) == 1 and not given["calibrate"] & given["train_selector"]
 
@@ -270,35 +265,43 @@ def test_a_tau_that_is_given_is_not_chosen(six, tmp_path, monkeypatch):
 def test_of_fewer_than_five_videos_none_is_kept_out(six, tmp_path, monkeypatch):
     root = shutil.copytree(six, tmp_path / "w")
     run, given = fitted(root, RECIPE, monkeypatch, limit=2)
-    assert (run["train_videos"], run["tau_videos"]) == (4, 0)
-    assert not given["calibrate"] and run["temperature"] is None
-    assert json.loads(run["config"])["tau"] == 0.5
+    assert (run.train_videos, run.tau_videos) == (4, 0)
+    assert not given["calibrate"] and run.calibration is None
+    assert run.tau == 0.5
 
 
 def test_which_videos_are_kept_out_is_by_their_names_alone():
     keys = [Key("demo", "train", f"train_{n:04d}") for n in range(40)]
-    kept = train._kept_out(keys, 0.1)
+    kept = module._kept_out(keys, 0.1)
     assert len(kept) == 4 and kept.keys() <= set(keys)
-    assert train._kept_out(keys[::-1], 0.1).keys() == kept.keys()
+    assert module._kept_out(keys[::-1], 0.1).keys() == kept.keys()
     assert kept.keys() != set(keys[:4]), "not the first of them"
+    others = module._kept_out([key.of(track_set="other") for key in keys], 0.1)
+    assert [key.of(track_set="") for key in others] == list(kept)
+    assert [key.video_id for key in kept] == KEPT, "as in 0.3"
     fewer = [key for key in keys if key not in kept][:9] + list(kept)[:1]
-    assert list(train._kept_out(fewer, 0.1)) == list(kept)[:1]
-    assert len(train._kept_out(keys[:5], 0.1)) == 1
-    assert not train._kept_out(keys[:4], 0.1) and not train._kept_out(keys, 0.0)
+    assert list(module._kept_out(fewer, 0.1)) == list(kept)[:1]
+    assert len(module._kept_out(keys[:5], 0.1)) == 1
+    assert not module._kept_out(keys[:4], 0.1) and not module._kept_out(keys, 0.0)
 
 
 def test_labels_of_other_tracks_are_refused(warehouse):
     store = Warehouse(warehouse)
-    fewer = replace(RECIPE, extraction=replace(RECIPE.extraction, max_tracks=2))
-    ids = [key.video_id for key in store.current("ingest", split="train")]
-    wanted = wanted_tracks(store, "demo", "train", ids[:1], fewer)
-    extract_videos.fn(str(warehouse), wanted, fewer)
+    (key, commit), *_ = store.current("precompute", split="train").items()
+    tables = {name: store.read(name, [commit]) for name in commit.files}
+    masks = tables["masks"].to_pylist()
+    masks[0] |= {"counts": masks[-1]["counts"], "area": masks[-1]["area"]}
+    tables["masks"] = pa.Table.from_pylist(masks, schema=TABLES["masks"])
+    store.publish("precompute", key, "replaced", tables)
     message = r"labels of 1 of 2 videos of demo/train \(train_0000\).*sola label --dataset demo"
     with pytest.raises(WarehouseError, match=message):
-        train_run.fn(str(warehouse), TRAIN, VALID, fewer)
+        train(warehouse, TRAIN, VALID, RECIPE)
+    store.publish(
+        "precompute", key, commit.fingerprint, {n: store.read(n, [commit]) for n in tables}
+    )
     strict = replace(RECIPE, label_threshold=0.9)
     with pytest.raises(WarehouseError, match="labels of 2 of 2 videos"):
-        train_run.fn(str(warehouse), TRAIN, VALID, strict)
+        train(warehouse, TRAIN, VALID, strict)
 
 
 def test_tokens_that_are_not_finite_are_refused_and_leave_nothing_behind(warehouse):
@@ -310,16 +313,15 @@ def test_tokens_that_are_not_finite_are_refused_and_leave_nothing_behind(warehou
     tables["tokens"] = type(tables["tokens"]).from_pylist(rows, schema=TABLES["tokens"])
     store.publish("precompute", key, "spoilt", tables)
     with pytest.raises(ValueError, match=r"demo/train/train_0000 contain NaN.*sola precompute"):
-        train_run.fn(str(warehouse), TRAIN, VALID, RECIPE)
+        train(warehouse, TRAIN, VALID, RECIPE)
     assert not any((warehouse / "cache" / "training").iterdir())
 
 
 def test_a_split_without_positive_labels_is_refused(warehouse):
     strict = replace(RECIPE, label_threshold=1.0)
-    wanted = wanted_labels(Warehouse(warehouse), "demo", "train", strict)
-    label_videos.fn(str(warehouse), wanted, strict)
+    stages.label(Warehouse(warehouse), "demo", "train", strict)
     with pytest.raises(ValueError, match=r"Nothing to learn from: 2 videos.*threshold \(1.0"):
-        train_run.fn(str(warehouse), TRAIN, [], strict)
+        train(warehouse, TRAIN, [], strict)
 
 
 def test_an_encoder_that_does_not_fit_names_the_setting_before_anything_is_encoded(warehouse):
@@ -327,9 +329,9 @@ def test_an_encoder_that_does_not_fit_names_the_setting_before_anything_is_encod
     with pytest.raises(
         ValueError, match=r"'demo' gives 128 channels.* 64: set selector.text_dim=128"
     ):
-        train_run.fn(str(warehouse), TRAIN, VALID, narrow)
+        train(warehouse, TRAIN, VALID, narrow)
     assert not (warehouse / "cache").exists()
-    train_run.fn(str(warehouse), TRAIN, VALID, override(narrow, ["selector.text_dim=128"]))
+    train(warehouse, TRAIN, VALID, override(narrow, ["selector.text_dim=128"]))
 
 
 def test_a_text_that_is_too_long_is_left_out_and_named(warehouse, caplog):
@@ -343,16 +345,18 @@ def test_a_text_that_is_too_long_is_left_out_and_named(warehouse, caplog):
         rows[1]["text"] = "the red circle " * 200
         tables["expressions"] = pa.Table.from_pylist(rows, schema=TABLES["expressions"])
         store.publish("ingest", key, f"{commit.fingerprint}-long", tables)
-        wanted = wanted_labels(Warehouse(warehouse), "demo", split, RECIPE)
-        label_videos.fn(str(warehouse), wanted, RECIPE)
-        data = training_set(store, [key], RECIPE, warehouse / "cache", inference=split != "train")
+        stages.label(store, "demo", split, RECIPE)
+        (labelled,) = store.current("label", split=split, video_id=key.video_id)
+        data = training_set(
+            store, [labelled], RECIPE, warehouse / "cache", inference=split != "train"
+        )
         assert data.expressions == [[0, *range(2, len(rows))]]
         (video,) = data.videos
-        labels = store.read("pseudo_labels", [store.current("label")[key]])["label"].to_numpy()
+        labels = store.read("pseudo_labels", [store.current("label")[labelled]])["label"].to_numpy()
         labels_EN = labels.reshape(len(rows), -1)[np.ix_(data.expressions[0], data.tracks[0])]
         np.testing.assert_array_equal(video.labels_EN, labels_EN)
         assert len(video.texts) == len(rows) - 1
         assert f"{key.video_id}/{rows[1]['expression_id']}: left out" in caplog.text
     assert caplog.text.count("tokens, this encoder takes at most") == 2
-    run = train_run.fn(str(warehouse), TRAIN, VALID, RECIPE)
-    assert 0 <= run_metrics(str(warehouse), run)["validation_jf"] <= 1
+    run = train(warehouse, TRAIN, VALID, RECIPE)
+    assert 0 <= run_metrics(str(warehouse), run.run_id)["validation_jf"] <= 1

@@ -7,10 +7,10 @@ import pytest
 
 from flows.printing import print_evaluation
 from sola_model.recipes import DEMO
-from tasks.stages.evaluate import evaluate_videos, find_run, wanted_scores
+from tasks.runs import find_run
 from tasks.stages.ingest import ingest_split
-from tasks.stages.precompute import extract_videos, wanted_tracks
 from tests.layouts import write_mevis_v2, write_ref_davis17
+from tests.tasks import stages
 from tests.untrained import publish_untrained
 from warehouse import Warehouse
 
@@ -28,12 +28,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 def evaluated(store: Warehouse, dataset: str, root: Path, split: str) -> list[tuple]:
     """Ingest, precompute and evaluate; J&F, oracle J&F, targets of every expression."""
     outcomes = ingest_split.fn(str(store.root), dataset, str(root), split)
-    videos = [outcome.video_id for outcome in outcomes]
-    tracks = wanted_tracks(store, dataset, split, videos, RECIPE)
-    run = find_run(store, "run")
-    outcomes += extract_videos.fn(str(store.root), tracks, RECIPE)
-    scores = wanted_scores(store, run, dataset, split)
-    outcomes += evaluate_videos.fn(str(store.root), scores, run)
+    outcomes += stages.precompute(store, dataset, split, RECIPE)
+    outcomes += stages.evaluate(store, find_run(store, "run"), dataset, split)
     assert {outcome.status for outcome in outcomes} == {"done"}, outcomes
     sql = f"SELECT jf, oracle_jf, targets FROM expression_scores WHERE dataset = '{dataset}'"
     return store.connect().sql(sql).fetchall()

@@ -44,7 +44,7 @@ def test_create_is_idempotent(warehouse: Warehouse) -> None:
 
 def test_a_damaged_record_is_named(warehouse: Warehouse) -> None:
     warehouse.publish_failure("label", Key("mevis"), "a", "failed")
-    (record,) = paths(warehouse, "commits/label")
+    (record,) = paths(warehouse, "records/label")
     warehouse.storage.write(record, json.dumps({"stage": "label"}).encode())
     with pytest.raises(WarehouseError, match=rf"{record} is damaged.*sola verify"):
         Warehouse(warehouse.url).failures("label")

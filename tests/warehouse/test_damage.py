@@ -96,7 +96,7 @@ def test_every_flipped_bit_is_noticed(store: Warehouse) -> None:
     """Each flip is answered with the sound rows or an error, and deletes at most its own file."""
     chance, good = random.Random(0), answers(store.url)
     assert not [answer for answer in good.values() if isinstance(answer, Exception)]
-    kinds = ("data/pseudo_labels", "data/tokens", "commits", "selectors")
+    kinds = ("data/pseudo_labels", "data/tokens", "records", "selectors")
     files = {kind: paths(store, kind) for kind in kinds}
     seen: Counter[str] = Counter()
     for number in range(FLIPS):
@@ -189,7 +189,7 @@ def test_records_and_files_of_earlier_versions_are_read(
         commit = warehouse.publish("label", KEYS[0], "a", stage_tables("label", KEYS[0]))
     path = commit.files["pseudo_labels"].path
     warehouse.storage.write(path.replace("-.parquet", ".parquet"), warehouse.storage.read(path))
-    (record,) = paths(warehouse, "commits")
+    (record,) = paths(warehouse, "records")
     content = warehouse.storage.read(record).replace(b"-.parquet", b".parquet")
     warehouse.storage.delete(path)
     warehouse.storage.write(record, content)

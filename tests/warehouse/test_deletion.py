@@ -120,7 +120,7 @@ def test_a_newer_version_is_read_and_left_alone(warehouse: Warehouse) -> None:
     with pytest.MonkeyPatch.context() as newer:
         newer.setitem(TABLES, "pseudo_labels", wider.schema)
         warehouse.publish("label", OTHER, "b", {"pseudo_labels": labels_with(wider.schema)})
-    for record in paths(warehouse, "commits"):
+    for record in paths(warehouse, "records"):
         fields = json.loads(warehouse.storage.read(record))
         fields["host"] = "gpu7"
         fields["making"]["watts"] = 300
@@ -157,7 +157,7 @@ def labels_with(schema: pa.Schema) -> pa.Table:
 
 def test_what_only_a_newer_version_knows_is_said(warehouse: Warehouse) -> None:
     warehouse.publish("label", KEY, "a", labels(0.5))
-    strange = f"data/new_table/mevis/{UUID}.parquet", f"commits/new_stage/00/{UUID}.json"
+    strange = f"data/new_table/mevis/{UUID}.parquet", f"records/new_stage/00/{UUID}.json"
     for path in strange:
         warehouse.storage.write(path, b"")
     problems = verify(warehouse, 0)
@@ -170,7 +170,7 @@ def test_what_only_a_newer_version_knows_is_said(warehouse: Warehouse) -> None:
 
 def test_a_key_of_a_newer_version_is_refused(warehouse: Warehouse) -> None:
     commit = warehouse.publish("label", KEY, "a", labels(0.5))
-    (record,) = paths(warehouse, "commits")
+    (record,) = paths(warehouse, "records")
     fields = json.loads(warehouse.storage.read(record))
     fields["key"]["camera"] = "2"
     earlier = record.replace(commit.checksum, "0" * 16)  # without a checksum: it is what it says
@@ -188,7 +188,7 @@ def test_records_name_nothing_outside(tmp_path: Path, target: str, proven: bool)
     store, outside = Warehouse.create(tmp_path / "w"), tmp_path / "outside.parquet"
     outside.write_bytes(b"precious")
     commit = store.publish("label", KEY, "a", labels(0.5))
-    (record,) = paths(store, "commits")
+    (record,) = paths(store, "records")
     fields = json.loads(store.storage.read(record))
     fields["files"]["pseudo_labels"]["path"] = target.format(folder=tmp_path)
     store.storage.delete(record)
@@ -209,7 +209,7 @@ def test_a_damaged_record_of_an_earlier_version_deletes_no_data(warehouse: Wareh
     """It has no checksum, so either the record or the file may be the damaged one."""
     commit = warehouse.publish("label", KEY, "a", labels(0.5))
     file = commit.files["pseudo_labels"]
-    (record,) = paths(warehouse, "commits")
+    (record,) = paths(warehouse, "records")
     content = warehouse.storage.read(record)
     wrong = {
         "checksum": (file.file_sha256[:8], "01234567"),

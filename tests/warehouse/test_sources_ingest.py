@@ -24,6 +24,7 @@ WRITERS: dict[str, Callable[..., dict[str, list[Clip]]]] = {
     "ref-davis17": layouts.write_ref_davis17,
     "pascal-voc": layouts.write_pascal_voc,
     "folder": layouts.write_folder,
+    "labelled": layouts.write_labelled,
 }
 
 
@@ -116,7 +117,7 @@ def test_expressions_mean_the_objects_written(ingested) -> None:
                 else:
                     assert len(e.object_ids) == len(described[e.text])
             no_target = any(e.object_ids == () for e in expressions)
-            assert no_target == (dataset == "mevis-v2" and split != "valid")
+            assert no_target == (dataset in ("mevis-v2", "labelled") and split != "valid")
 
 
 def test_a_second_ingest_decodes_nothing(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_success_and_failure_of_one_generation(
     other = Warehouse(warehouse.url)
     monkeypatch.setattr(other.log, "of_key", lambda stage, key: [])
     other.publish("label", KEY, "a", labels(0.5))
-    assert len(paths(warehouse, "commits/label")) == 2
+    assert len(paths(warehouse, "records/label")) == 2
     assert warehouse.failures("label") == {}
     assert warehouse.missing("label", {KEY: "a"}) == []
 
@@ -159,7 +159,7 @@ def test_what_a_kill_leaves_is_invisible(warehouse: Warehouse) -> None:
     commit = warehouse.publish("label", KEY, "a", labels(0.25))
     storage, data = warehouse.storage, commit.files["pseudo_labels"].path
     content = storage.read(data)
-    (record,) = paths(warehouse, "commits/label")
+    (record,) = paths(warehouse, "records/label")
     folder, shard = data.rpartition("/")[0], record.rpartition("/")[0]
     storage.write(f"{folder}/v2-orphan.parquet", content)
     storage.write(f"{folder}/.half.tmp", content[:50])

@@ -141,7 +141,7 @@ def test_many_record_files_become_one(warehouse: Warehouse) -> None:
         warehouse.publish_failure("label", key, "a", "no memory left")
     compact(warehouse)
     collect_garbage(warehouse, 0)
-    assert len(paths(warehouse, "commits")) == 1
+    assert len(paths(warehouse, "records")) == 1
     assert list(Warehouse(warehouse.url).failures("label")) == sorted(keys)
     assert warehouse.publish("label", keys[0], "a", labels(0.5, keys[0])).generation == 2
 
@@ -197,11 +197,11 @@ def test_collection_refuses_what_it_does_not_understand(warehouse: Warehouse) ->
     warehouse.publish("label", KEY, "a", labels(0.5))
     with pytest.raises(WarehouseError, match="older_than is -1"):
         collect_garbage(warehouse, -1)
-    warehouse.storage.write("commits/segment/00/x.json", b"{}")
+    warehouse.storage.write("records/segment/00/x.json", b"{}")
     with pytest.raises(WarehouseError, match="commits of segment"):
         collect_garbage(warehouse, 0)
-    warehouse.storage.delete("commits/segment/00/x.json")
-    (record,) = [p for p in paths(warehouse, "commits") if p.endswith(".json")]
+    warehouse.storage.delete("records/segment/00/x.json")
+    (record,) = [p for p in paths(warehouse, "records") if p.endswith(".json")]
     warehouse.storage.write(record, b"{}")
     with pytest.raises(DamagedError):
         collect_garbage(Warehouse(warehouse.url), 0)

@@ -64,21 +64,21 @@ def flip_a_byte(store: Warehouse) -> str:
 
 
 def damage_a_record(store: Warehouse) -> str:
-    path = next(p for p in paths(store, "commits/label") if ".00000002.b.done" in p)
+    path = next(p for p in paths(store, "records/label") if ".00000002.b.done" in p)
     store.storage.write(path, store.storage.read(path)[:-20])
     return path
 
 
 def swap_two_records(store: Warehouse) -> str:
-    path = next(p for p in paths(store, "commits/label") if ".00000002.b.done" in p)
-    other = next(p for p in paths(store, "commits/label") if ".00000001.a.done" in p)
+    path = next(p for p in paths(store, "records/label") if ".00000002.b.done" in p)
+    other = next(p for p in paths(store, "records/label") if ".00000001.a.done" in p)
     store.storage.write(path, store.storage.read(other))
     return path
 
 
 def damage_a_pack(store: Warehouse) -> str:
     compact(store)
-    path = next(p for p in paths(store, "commits/label") if "/packs/" in p)
+    path = next(p for p in paths(store, "records/label") if "/packs/" in p)
     content = bytearray(store.storage.read(path))
     content[100] ^= 1
     store.storage.write(path, bytes(content))
@@ -101,7 +101,7 @@ def leave_an_orphan(store: Warehouse) -> str:
 
 
 def leave_a_temporary(store: Warehouse) -> str:
-    store.storage.write(path := f"commits/label/00/.{UUID}.tmp", b"")
+    store.storage.write(path := f"records/label/00/.{UUID}.tmp", b"")
     return path
 
 

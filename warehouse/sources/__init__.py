@@ -4,13 +4,21 @@ from pathlib import Path
 
 from warehouse.sources import (
     folder,
+    labelled,
     mevis,
     mevis_v2,
     pascal_voc,
     ref_davis17,
     ref_youtube_vos,
 )
-from warehouse.sources.base import VOID, BadVideo, SourceError, SourceExpression, SourceVideo
+from warehouse.sources.base import (
+    VOID,
+    BadVideo,
+    SourceError,
+    SourceExpression,
+    SourceVideo,
+    check_path_name,
+)
 
 __all__ = [
     "PROTOCOL",
@@ -20,6 +28,7 @@ __all__ = [
     "SourceError",
     "SourceExpression",
     "SourceVideo",
+    "data_set_name",
     "list_splits",
     "read_split",
 ]
@@ -34,6 +43,7 @@ READERS = {
     "demo-long": mevis,  # longer clips of it, another data set for experiments
     "demo-fresh": mevis,  # more clips of it, which no choice was made on
     "folder": folder,
+    "labelled": labelled,
 }
 
 # The protocol by which the field scores each data set.
@@ -47,6 +57,7 @@ PROTOCOL = {
     "demo-long": "mevis",
     "demo-fresh": "mevis",
     "folder": "mevis",
+    "labelled": "mevis",
 }
 
 
@@ -62,6 +73,25 @@ def list_splits(dataset: str, root: Path) -> list[str]:
     return READERS[dataset].list_splits(root)
 
 
+def data_set_name(dataset: str, name: str | None) -> str:
+    """What the rows of a data set are named: as asked for, else as its reader.
+
+    Raises SourceError for a name that cannot be one of files, or is another reader's.
+    """
+    _check(dataset)
+    if name is None:
+        return dataset
+    check_path_name(name, "data set name")
+    if name in READERS and name != dataset:
+        raise SourceError(
+            f"data set name {name!r} is that of another layout than {dataset!r}; give a new name"
+        )
+    return name
+
+
 def _check(dataset: str) -> None:
     if dataset not in READERS:
-        raise SourceError(f"unknown data set {dataset!r}; valid: {', '.join(READERS)}")
+        raise SourceError(
+            f"unknown data set {dataset!r}; valid: {', '.join(READERS)}. Data of your own is read "
+            f"by one of these, and may be named: --dataset folder --dataset-name {dataset}"
+        )

@@ -10,7 +10,6 @@ Expressions are optional, in the folder (of the list), unlabelled, in one of two
     expressions.csv     a header line and the columns video_id and text, a line per expression
 """
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from warehouse.sources.base import (
     read_json_object,
     read_lines,
 )
+from warehouse.sources.sentences import read_sentences
 from warehouse.video_files import VIDEO_SUFFIXES, count_frames
 
 SPLIT = "all"
@@ -51,7 +51,7 @@ def read_split(root: Path, split: str) -> list[SourceVideo | BadVideo]:
     if root.suffix.lower() == ".txt" and root.is_file():
         entries, home = _read_list(root, bad), root.parent
     else:
-        entries, home = _list_entries(root), root
+        entries, home = list_videos(root), root
     split_errors: list[str] = []
     texts: dict[str, Any] = {}
     faults: dict[str, list[str]] = {}
@@ -66,7 +66,7 @@ def read_split(root: Path, split: str) -> list[SourceVideo | BadVideo]:
     result: list[SourceVideo | BadVideo] = [*bad]
     seen: dict[str, Path] = {}
     for path in entries:
-        video_id = _video_id(path)
+        video_id = video_id_of(path)
         first = seen.setdefault(video_id, path)
         if first is path:
             result.append(_read_video(path, video_id, texts, faults.get(video_id, [])))
@@ -85,8 +85,11 @@ def read_split(root: Path, split: str) -> list[SourceVideo | BadVideo]:
     return result
 
 
-def _list_entries(root: Path) -> list[Path]:
-    """Frame folders and video files that `root` is or holds, in natural order."""
+def list_videos(root: Path) -> list[Path]:
+    """Frame folders and video files that `root` is or holds, in natural order.
+
+    Raises SourceError when there are none, or images beside them.
+    """
     if root.name in ("", ".."):
         root = root.resolve()  # so that "." has a name
     if root.is_file() and root.suffix.lower() in VIDEO_SUFFIXES:
@@ -142,7 +145,8 @@ def _read_list(file: Path, bad: list[BadVideo]) -> list[Path]:
     return list(paths)
 
 
-def _video_id(path: Path) -> str:
+def video_id_of(path: Path) -> str:
+    """The name of a frame folder, or of a video file without its ending."""
     return path.name if path.is_dir() else path.stem
 
 
@@ -150,34 +154,10 @@ def _read_texts(file: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """What the file of expressions, if any, says by video id, and the faults of its lines."""
     if not file.is_file():
         return {}, {}
-    return _read_csv(file) if file.suffix == ".csv" else (read_json_object(file), {})
-
-
-def _read_csv(file: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    texts: dict[str, list[str]] = {}
-    faults: dict[str, list[str]] = {}
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            lines = csv.DictReader(stream)
-            if not {*COLUMNS} <= {*(lines.fieldnames or ())}:
-                raise SourceError(f"{file}, line 1: must name the columns {' and '.join(COLUMNS)}")
-            for row in lines:
-                video_id, text = ((row[name] or "").strip() for name in COLUMNS)
-                fault = None
-                if None in row:
-                    fault = 'has more columns than line 1; put a text with commas into ""'
-                elif not video_id:
-                    fault = "has no video_id"
-                elif not text:
-                    fault = "has no text"
-                if fault is None:
-                    texts.setdefault(video_id, []).append(text)
-                else:
-                    fault = f"{file}, line {lines.line_num}: {fault}"
-                    faults.setdefault(video_id, []).append(fault)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{file}: is not CSV in UTF-8 ({error})") from error
-    return texts, faults
+    if file.suffix == ".json":
+        return read_json_object(file), {}
+    sentences, faults = read_sentences(file, COLUMNS)
+    return {video_id: [s.text for s in found] for video_id, found in sentences.items()}, faults
 
 
 def _read_video(
@@ -190,18 +170,10 @@ def _read_video(
     if not isinstance(own, list) or not all(isinstance(t, str) and t.strip() for t in own):
         errors.append(f"expressions.json: video {video_id!r}: must be a list of texts, got {own!r}")
         own = []
-    frames: tuple[str, ...] = ()
-    if path.is_dir():
-        frames = listed_frames(path, errors)
-    else:
-        with collected(errors):
-            frames = tuple(f"{index:05d}" for index in range(count_frames(path)))
-            if not frames:
-                raise SourceError(f"{path}: has no frames")
     video = SourceVideo(
         video_id=video_id,
         path=path,
-        frames=frames,
+        frames=frame_names(path, errors),
         expressions=tuple(
             SourceExpression(expression_id=str(index), text=text, object_ids=None)
             for index, text in enumerate(own)
@@ -209,3 +181,15 @@ def _read_video(
         ground_truth={},
     )
     return good_or_bad(video, errors)
+
+
+def frame_names(path: Path, errors: list[str]) -> tuple[str, ...]:
+    """Of a folder's images, else "00000" and so on of a video file; an error if there are none."""
+    if path.is_dir():
+        return listed_frames(path, errors)
+    frames: tuple[str, ...] = ()
+    with collected(errors):
+        frames = tuple(f"{index:05d}" for index in range(count_frames(path)))
+        if not frames:
+            raise SourceError(f"{path}: has no frames")
+    return frames

@@ -205,10 +205,11 @@ def _check_masks(
         if rle is None:
             continue
         with collected(errors):
-            _check_rle(rle, size, f"{where}, frame {frame}")
+            check_rle(rle, size, f"{where}, frame {frame}")
 
 
-def _check_rle(rle: Any, size: tuple[int, int] | None, where: str) -> None:
+def check_rle(rle: Any, size: tuple[int, int] | None, where: str) -> None:
+    """Raise SourceError unless it is a compressed RLE of `size` (height, width), if known."""
     if not isinstance(rle, dict) or not isinstance(rle.get("counts"), str):
         raise SourceError(f'{where}: must be null or {{"size": [h, w], "counts": string}}')
     if size is not None and rle.get("size") != [*size]:

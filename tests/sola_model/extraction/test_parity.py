@@ -8,7 +8,7 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
-from benchmarks import official
+from benchmarks import models, official
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.engine import Engine
 from sola_model.extraction.prompts import PromptMask, grid_prompts
@@ -21,14 +21,14 @@ from warehouse.demo_data import random_scene, render_frames
 
 @pytest.fixture(scope="module")
 def demo():
-    return official.demo_models()
+    return models.demo_models()
 
 
 class Clip:
     """A rendered scene on disk, read by the official predictor and encoded by us."""
 
-    def __init__(self, models, folder: Path, seed: int, frames: int, portrait: bool = False):
-        model, predictor = models
+    def __init__(self, sam2, folder: Path, seed: int, frames: int, portrait: bool = False):
+        model, predictor = sam2
         scene = random_scene(np.random.default_rng(seed), max(frames, 8))
         frames_THW3, masks_NTHW = render_frames(scene, range(frames))
         if portrait:
@@ -82,14 +82,14 @@ def assert_equal_extraction(
         assert_equal_tracks(track, masks_THW, tokens_TD, exact)
 
 
-def assert_propagation(models, clip: Clip, *frames: int) -> None:
+def assert_propagation(sam2, clip: Clip, *frames: int) -> None:
     """Prompts of several frames in one batch, against the official predictor frame by frame."""
     prompts = clip.prompts("mask", *frames)
-    ours = propagate(models[0], [Request(clip.video, p.frame_index, p.rle) for p in prompts])
+    ours = propagate(sam2[0], [Request(clip.video, p.frame_index, p.rle) for p in prompts])
     for t in frames:
         here = [n for n, p in enumerate(prompts) if p.frame_index == t]
         masks_BTHW, tokens_BTD = official.propagate(
-            models[1], clip.state, t, [coco.decode(prompts[n].rle) for n in here]
+            sam2[1], clip.state, t, [coco.decode(prompts[n].rle) for n in here]
         )
         for n, masks_THW, tokens_TD in zip(here, masks_BTHW, tokens_BTD, strict=True):
             assert_equal_tracks(ours[n], masks_THW, tokens_TD, exact=len(frames) == 1)
@@ -119,18 +119,18 @@ def test_objects_alone_are_bit_identical(demo, tmp_path):
 
 
 def test_random_weights_of_a_real_architecture(tmp_path):
-    models = official.random_tiny(image_size=128)
-    clip = Clip(models, tmp_path, 5, 17)
+    sam2 = models.random_tiny(image_size=128)
+    clip = Clip(sam2, tmp_path, 5, 17)
     clip.masks_NTHW = clip.masks_NTHW[:2]
-    assert_propagation(models, clip, 8)
-    assert_propagation(models, clip, 0, 16)
+    assert_propagation(sam2, clip, 8)
+    assert_propagation(sam2, clip, 0, 16)
 
 
 def test_random_weights_of_a_real_size(tmp_path):
-    models = official.random_tiny(image_size=1024)
-    clip = Clip(models, tmp_path, 5, 2)
+    sam2 = models.random_tiny(image_size=1024)
+    clip = Clip(sam2, tmp_path, 5, 2)
     clip.masks_NTHW = clip.masks_NTHW[:1]
-    assert_propagation(models, clip, 1)
+    assert_propagation(sam2, clip, 1)
 
 
 @pytest.mark.parametrize(("seed", "frames", "portrait"), [(11, 16, False), (3, 21, True)])
@@ -142,7 +142,7 @@ def test_grid_prompts_have_the_same_fates(demo, tmp_path, seed, frames, portrait
     for limit in (1, 64):
         settings = replace(DEMO.extraction, max_tracks=limit)
         ours = track_prompts(model, clip.video, prompts, settings)
-        plain = official.plain_tracks(predictor, clip.state, prompts, limit)
+        plain = official.grid_tracks(predictor, clip.state, models.plain(prompts), limit)
         assert_equal_extraction(ours.prompts, ours.tracks, plain, exact=True)
         fates |= {p.fate for p in ours.prompts}
     assert fates == {"tracked", "filtered", "unused"}
@@ -173,7 +173,8 @@ def test_chains_of_all_sources_have_the_same_fates(demo, tmp_path, merged):
         ]
         prompt_id = track_id = 0
         for masks, limit, boxes in chains:
-            plain = official.plain_tracks(predictor, clip.state, masks, limit, boxes)
+            procedure = official.box_tracks if boxes else official.grid_tracks
+            plain = procedure(predictor, clip.state, models.plain(masks), limit)
             own = ours.tracks[track_id : track_id + len(plain.masks)]
             assert_equal_extraction(
                 ours.prompts[prompt_id : prompt_id + len(masks)], own, plain, track_id, not merged

@@ -111,10 +111,10 @@ def test_box_masks_are_the_official_image_predictors(clip):
     ours = iter(box_prompts(video.model, video, boxes, settings, engine=Engine(objects=2)))
     used = 0
     for box in boxes:
-        logits_1HW, iou_1, _ = predictor.predict(
+        logits_1HW, iou_1, decoded_1HW = predictor.predict(
             box=np.array(box.xyxy), multimask_output=False, return_logits=True
         )
-        stability = (logits_1HW > 1).sum() / (logits_1HW > -1).sum()
+        stability = (decoded_1HW > 1).sum() / (decoded_1HW > -1).sum()
         if stability >= settings.stability:
             prompt = next(ours)
             assert prompt.rle == rle(logits_1HW[0] > 0)
@@ -132,6 +132,22 @@ def test_unstable_boxes_are_not_used(clip):
     kept = box_prompts(video.model, video, boxes, BoxPrompts(stability=threshold))
     assert kept == [p for p in every if p.stability >= threshold]
     assert 0 < len(kept) < len(every)
+
+
+def test_masks_without_any_likely_pixel_are_used_unless_boxes_are_shared(clip, monkeypatch):
+    """They have no stability, 0 / 0, and the release's comparison lets them pass."""
+    video, masks_NTHW = clip
+    boxes = [box_of(masks_THW[0], 0) for masks_THW in masks_NTHW if masks_THW[0].any()]
+    decode = video.model.sam_mask_decoder.forward
+
+    def nothing(**arguments):
+        logits, *others = decode(**arguments)
+        return torch.full_like(logits, -2), *others
+
+    monkeypatch.setattr(video.model.sam_mask_decoder, "forward", nothing)
+    prompts = box_prompts(video.model, video, boxes, BoxPrompts())
+    assert [(p.area, p.stability) for p in prompts] == [(0, None)] * len(boxes)
+    assert box_prompts(video.model, video, boxes, BoxPrompts(shared=True)) == []
 
 
 def test_boxes_are_clipped_to_the_frame(clip):

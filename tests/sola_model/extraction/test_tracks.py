@@ -7,8 +7,10 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
+from sola_model.extraction import tracks
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.prompts import PromptMask
+from sola_model.extraction.propagation import propagate
 from sola_model.extraction.sam2_models import load_sam2
 from sola_model.extraction.tracks import VideoTracks, extract_tracks, track_prompts
 from sola_model.masks.rle import encode_masks
@@ -157,6 +159,20 @@ def test_an_expression_stops_at_its_limit_of_shared_tracks(model):
     assert [p.fate for p in extracted.prompts] == ["tracked"] + ["unused"] * (len(prompts) - 1)
 
 
+def test_batches_shrink_near_the_limit_of_boxes(model, monkeypatch):
+    """The release counts the members of a batch twice there, and filters between batches."""
+    frames_THW3, masks_NTHW = clip(5, 2)
+    video = EncodedVideo(model, frames_THW3)
+    prompts = [prompt(masks_NTHW[0, 0], 0, source="box", expression_id="a")] * 9
+    batches = []
+    monkeypatch.setattr(
+        tracks, "propagate", lambda *args: batches.append(len(args[1])) or propagate(*args)
+    )
+    settings = Extraction(boxes=BoxPrompts(max_tracks=8), duplicate_iou=2.0)
+    track_prompts(model, video, prompts, settings)
+    assert batches == [4, 2, 1, 1]
+
+
 def test_a_prompt_that_covers_everything(model):
     frames_THW3, _ = clip(5, 6)
     video = EncodedVideo(model, frames_THW3)
@@ -188,7 +204,8 @@ def test_a_prompt_of_another_size(model):
 @pytest.mark.parametrize("settings", [
     lambda: BoxPrompts(stability=1.5), lambda: BoxPrompts(max_tracks=0),
     lambda: Extraction(batch=0), lambda: GridPrompts(stride=0),
+    lambda: GridPrompts(frames="thirds"), lambda: Extraction(prompt_features="bicubic"),
 ])  # fmt: skip
 def test_settings_that_cannot_be(settings):
-    with pytest.raises(ValueError, match="must"):
+    with pytest.raises(ValueError, match=r"must|choose"):
         settings()

@@ -1,0 +1,1 @@
+"""`sola upgrade`: warehouses of earlier formats."""
