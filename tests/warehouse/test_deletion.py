@@ -138,7 +138,7 @@ def test_a_newer_version_is_read_and_left_alone(warehouse: Warehouse) -> None:
 
 def test_a_flipped_bit_in_a_field_of_a_newer_version_is_noticed(warehouse: Warehouse) -> None:
     warehouse.publish("label", KEY, "a", labels(0.5))
-    (record,) = paths(warehouse, "commits")
+    (record,) = paths(warehouse, "records")
     fields = json.loads(warehouse.storage.read(record)) | {"host": "gpu7"}
     record = rewrite_record(warehouse, record, fields)
     assert list(Warehouse(warehouse.url).current("label")) == [KEY]

@@ -109,7 +109,7 @@ def test_what_it_was_made_from_survives(warehouse: Warehouse) -> None:
     compact(warehouse)
     check()
     collect_garbage(warehouse, 0)
-    assert all("/packs/" in path for path in paths(warehouse, "commits/label"))
+    assert all("/packs/" in path for path in paths(warehouse, "records/label"))
     check()
     publish(warehouse, "label", GRID, "b", pseudo_labels=labels(0.1, GRID)["pseudo_labels"])
     warehouse.reuse("label", GRID, "a")
@@ -219,7 +219,7 @@ def test_records_that_have_no_such_field_are_packed_as_they_are(
     for index in range(RECORD_FILES + 1):
         key = Key("mevis", "train", f"v{index}", track_set="grid")
         warehouse.publish("label", key, "a", labels(0.5, key, rows=0))
-    for path in paths(warehouse, "commits/label"):
+    for path in paths(warehouse, "records/label"):
         fields = json.loads(warehouse.storage.read(path))
         del fields[field]
         rewrite_record(warehouse, path, fields)
@@ -227,7 +227,7 @@ def test_records_that_have_no_such_field_are_packed_as_they_are(
     store = Warehouse(warehouse.url)
     store.log.copy_to_pack("label", [record for record, _ in store.readable_records("label")])
     collect_garbage(store, 0)
-    (pack,) = paths(warehouse, "commits/label")
+    (pack,) = paths(warehouse, "records/label")
     assert "/packs/" in pack
     assert Warehouse(warehouse.url).current("label") == before
     assert verify(Warehouse(warehouse.url), 0) == []

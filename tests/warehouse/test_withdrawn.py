@@ -151,7 +151,7 @@ def test_of_a_publish_at_the_same_moment_every_reader_sees_nothing(
         ]
         for write in writes if withdrawn_last else reversed(writes):
             write()
-    names = [path.rpartition("/")[2] for path in paths(warehouse, "commits/label")]
+    names = [path.rpartition("/")[2] for path in paths(warehouse, "records/label")]
     named = [RECORD_NAME.fullmatch(name) for name in names if name.startswith(GONE.slug)]
     assert sorted(int(match[2]) for match in named if match) == [1, 2, 2]
     check_gone(warehouse.url)
