@@ -1,11 +1,12 @@
 """Small rows for tests of the warehouse."""
 
+import json
 from typing import Any
 
 import pyarrow as pa
 
 from warehouse import TABLES, Key, Warehouse
-from warehouse.commits import STAGES
+from warehouse.commits import STAGES, _checksum
 
 KEY = Key("mevis", "train", "v1")
 
@@ -44,3 +45,12 @@ def visible_mious(warehouse: Warehouse) -> list[float]:
 def paths(warehouse: Warehouse, folder: str = "") -> list[str]:
     """Every file of the warehouse."""
     return sorted(file.path for file in warehouse.storage.files(folder))
+
+
+def rewrite_record(warehouse: Warehouse, path: str, fields: dict[str, Any]) -> str:
+    """Put a record with these fields, and their checksum, in the place of one; gives its path."""
+    start, _, _ = path.rpartition("-")
+    warehouse.storage.delete(path)
+    path = f"{start}-{_checksum(fields)}.json"
+    warehouse.storage.write(path, json.dumps(fields).encode())
+    return path

@@ -10,25 +10,21 @@ from warehouse.corruptions import (
     BLUR,
     CORRUPTIONS,
     NOISE,
-    base_split,
+    check_corruption,
     corrupt,
-    corruption_of,
-    frames_of,
     motion_kernel,
 )
-from warehouse.sources import SourceError
+from warehouse.frames import frames_of
 
 GREY = np.full((64, 96, 3), 128, np.uint8)
 
 
-def test_splits_are_derived_by_name() -> None:
-    assert (base_split("valid_u"), corruption_of("valid_u")) == ("valid_u", None)
-    assert base_split("valid_u@motion_blur-5") == "valid_u"
-    assert corruption_of("valid_u@motion_blur-5") == ("motion_blur", 5)
-    assert corruption_of("valid_u@stride=8") is None
-    for wrong in ("a@motion_blur-6", "a@motion_blur", "a@snow-1", "a@"):
-        with pytest.raises(SourceError, match="gaussian_noise or motion_blur with a severity"):
-            base_split(wrong)
+def test_a_corruption_is_a_kind_and_a_severity() -> None:
+    assert check_corruption(None) is None
+    assert check_corruption("motion_blur-5") == ("motion_blur", 5)
+    for wrong in ("motion_blur-6", "motion_blur", "snow-1", "", "motion_blur-", "-1"):
+        with pytest.raises(ValueError, match="gaussian_noise and motion_blur with a severity"):
+            check_corruption(wrong)
 
 
 @pytest.mark.parametrize("severity", [1, 2])  # beyond, grey is clipped
@@ -66,12 +62,14 @@ def test_frames_are_corrupted_each_in_its_own_way_and_always_alike(
     texture = np.random.default_rng(1).integers(0, 255, GREY.shape, np.uint8)
     for name in ("0", "1"):
         Image.fromarray(texture).save(tmp_path / f"{name}.png")
-    video = {"path": str(tmp_path), "frames": ["0", "1"], "video_id": "v", "split": "valid"}
+    video = {"path": str(tmp_path), "frames": ["0", "1"], "content_hash": "hash of the frames"}
     clean = list(frames_of(video))
     assert all(np.array_equal(frame, texture) for frame in clean)
-    derived = video | {"split": f"valid@{corruption}-3"}
-    first, second = frames_of(derived)
+    first, second = frames_of(video, f"{corruption}-3")
     assert not np.array_equal(first, texture) and not np.array_equal(first, second)
-    assert np.array_equal(next(frames_of(derived, ["1"])), second)
-    stronger = next(frames_of(video | {"split": f"valid@{corruption}-5"}))
-    assert not np.array_equal(stronger, first)
+    assert np.array_equal(next(frames_of(video, f"{corruption}-3", ["1"])), second)
+    renamed = video | {"video_id": "other", "split": "other"}
+    assert np.array_equal(next(frames_of(renamed, f"{corruption}-3")), first)
+    assert not np.array_equal(next(frames_of(video, f"{corruption}-5")), first)
+    other = video | {"content_hash": "that of others"}
+    assert not np.array_equal(next(frames_of(other, f"{corruption}-3")), first)

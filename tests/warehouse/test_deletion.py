@@ -13,7 +13,7 @@ import pytest
 
 from tests.warehouse.conftest import new_bucket
 from tests.warehouse.flaky_s3 import flaky_s3
-from tests.warehouse.samples import KEY, labels, paths, stage_tables
+from tests.warehouse.samples import KEY, labels, paths, rewrite_record, stage_tables
 from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.collect import collect_garbage, find_garbage
 from warehouse.compact import compact
@@ -123,8 +123,9 @@ def test_a_newer_version_is_read_and_left_alone(warehouse: Warehouse) -> None:
     for record in paths(warehouse, "records"):
         fields = json.loads(warehouse.storage.read(record))
         fields["host"] = "gpu7"
+        fields["making"]["watts"] = 300
         fields["files"]["pseudo_labels"]["codec"] = "zstd"
-        warehouse.storage.write(record, json.dumps(fields).encode())
+        rewrite_record(warehouse, record, fields)
     store, before = Warehouse(warehouse.url), contents(warehouse)
     assert store.read("pseudo_labels", store.current("label").values()).num_rows == 2
     with store.connect() as connection:
@@ -133,6 +134,20 @@ def test_a_newer_version_is_read_and_left_alone(warehouse: Warehouse) -> None:
     assert compact(store).commits == 0
     assert collect_garbage(store, 0).files == []
     assert contents(store) == before
+
+
+def test_a_flipped_bit_in_a_field_of_a_newer_version_is_noticed(warehouse: Warehouse) -> None:
+    warehouse.publish("label", KEY, "a", labels(0.5))
+    (record,) = paths(warehouse, "records")
+    fields = json.loads(warehouse.storage.read(record)) | {"host": "gpu7"}
+    record = rewrite_record(warehouse, record, fields)
+    assert list(Warehouse(warehouse.url).current("label")) == [KEY]
+    flipped = warehouse.storage.read(record).replace(b"gpu7", b"gpu6")
+    warehouse.storage.write(record, flipped)
+    with pytest.raises(DamagedError, match="its checksum is not"):
+        Warehouse(warehouse.url).current("label")
+    (problem,) = verify(warehouse, 0)
+    assert (problem.path, problem.mend) == (record, "delete")
 
 
 def labels_with(schema: pa.Schema) -> pa.Table:

@@ -18,6 +18,7 @@ from warehouse.queries import load_query, named_queries
 
 V1 = Key("mevis", "train", "v1")
 V2 = Key("mevis", "train", "v2")
+GRID = {"track_set": "grid"}  # of all tracks here
 EAST, NORTH, NORTH_EAST = [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]
 
 # track -> (object token, masks area) per frame; nothing is compared where an area is 0
@@ -52,6 +53,7 @@ def rows(table: str, key: Key, records: list[dict[str, Any]]) -> pa.Table:
         if not field.nullable
     }
     names = {"dataset": key.dataset, "split": key.split, "video_id": key.video_id}
+    names |= {"track_set": "grid"} if "track_set" in TABLES[table].names else {}
     return pa.Table.from_pylist([zeros | names | r for r in records], schema=TABLES[table])
 
 
@@ -107,7 +109,8 @@ def publish_video(warehouse: Warehouse, key: Key) -> None:
     }
     for stage, tables in stages.items():
         published = {name: rows(name, key, records) for name, records in tables.items()}
-        warehouse.publish(stage, key, "a", published)
+        of_tracks = key if stage == "ingest" else key.of(track_set="grid")
+        warehouse.publish(stage, of_tracks, "a", published)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +118,9 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.Duck
     warehouse = Warehouse.create(tmp_path_factory.mktemp("warehouse"))
     for key in (V1, V2):
         publish_video(warehouse, key)
-    warehouse.publish_failure("precompute", Key("mevis", "train", "v3"), "a", "unreadable")
+    warehouse.publish_failure(
+        "precompute", Key("mevis", "train", "v3", track_set="grid"), "a", "unreadable"
+    )
     with warehouse.connect() as connection:
         yield connection
 
@@ -152,9 +157,10 @@ def test_iou_histogram(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_tracks_per_video(connection: duckdb.DuckDBPyConnection) -> None:
+    share = round(2.5 / 3, 6)
     assert answer(connection, "tracks_per_video") == [
-        {"video_id": "v1", "frames": 4, "tracks": 3, "mean_visible_share": round(2.5 / 3, 6)},
-        {"video_id": "v2", "frames": 2, "tracks": 1, "mean_visible_share": 1.0},
+        GRID | {"video_id": "v1", "frames": 4, "tracks": 3, "mean_visible_share": share},
+        GRID | {"video_id": "v2", "frames": 2, "tracks": 1, "mean_visible_share": 1.0},
     ]
 
 
@@ -167,15 +173,16 @@ def test_token_similarity_by_iou(connection: duckdb.DuckDBPyConnection) -> None:
     diagonal = round(math.sqrt(0.5), 6)
     found = answer(connection, "token_similarity_by_iou")
     assert found == [
-        {"miou_from": 0.2, "pairs": 1, "mean_similarity": 0.5, "std_similarity": 0.0},
-        {"miou_from": 0.3, "pairs": 1, "mean_similarity": 0.5, "std_similarity": 0.0},
-        {"miou_from": 0.7, "pairs": 2, "mean_similarity": diagonal, "std_similarity": 0.0},
+        GRID | {"miou_from": 0.2, "pairs": 1, "mean_similarity": 0.5, "std_similarity": 0.0},
+        GRID | {"miou_from": 0.3, "pairs": 1, "mean_similarity": 0.5, "std_similarity": 0.0},
+        GRID | {"miou_from": 0.7, "pairs": 2, "mean_similarity": diagonal, "std_similarity": 0.0},
     ]
 
 
 def test_pseudo_label_statistics(connection: duckdb.DuckDBPyConnection) -> None:
     assert answer(connection, "pseudo_label_statistics") == [
         {
+            "track_set": "grid",
             "videos": 2,
             "expressions": 3,
             "tracks": 4,
@@ -202,6 +209,7 @@ def test_scores_summary(connection: duckdb.DuckDBPyConnection) -> None:
     assert answer(connection, "scores_summary") == [
         {
             "run_id": "run",
+            "track_set": "grid",
             "trained_on": None,
             "zero_shot": None,
             "expressions": 3,
@@ -232,19 +240,19 @@ def test_scores_by_tag(connection: duckdb.DuckDBPyConnection) -> None:
 
 def test_prompt_fates(connection: duckdb.DuckDBPyConnection) -> None:
     assert [tuple(row.values()) for row in answer(connection, "prompt_fates")] == [
-        ("box", "tracked", 1, None),
-        ("grid", "filtered", 2, 0.8),
-        ("grid", "tracked", 2, None),
-        ("grid", "unused", 1, None),
+        ("grid", "box", "tracked", 1, None),
+        ("grid", "grid", "filtered", 2, 0.8),
+        ("grid", "grid", "tracked", 2, None),
+        ("grid", "grid", "unused", 1, None),
     ]
 
 
 def test_status(connection: duckdb.DuckDBPyConnection) -> None:
     assert [tuple(row.values()) for row in answer(connection, "status")] == [
-        ("evaluate", 2, 0),
-        ("ingest", 2, 0),
-        ("label", 2, 0),
-        ("precompute", 2, 1),
+        ("evaluate", "grid", 2, 0, 0),
+        ("ingest", "", 2, 0, 0),
+        ("label", "grid", 2, 0, 0),
+        ("precompute", "grid", 2, 0, 1),
     ]
 
 
@@ -281,7 +289,7 @@ def test_token_similarity_spread_and_worst_ten(tmp_path: Path) -> None:
         warehouse.publish("evaluate", key, "a", {n: rows(n, V1, r) for n, r in published.items()})
     with warehouse.connect() as connection:
         assert answer(connection, "token_similarity_by_iou") == [
-            {"miou_from": 0.4, "pairs": 2, "mean_similarity": 0.5, "std_similarity": 0.5}
+            GRID | {"miou_from": 0.4, "pairs": 2, "mean_similarity": 0.5, "std_similarity": 0.5}
         ]
         worst = answer(connection, "worst_expressions")
         assert [row["expression_id"] for row in worst if row["run_id"] == "one"] == names[:1:-1]

@@ -38,7 +38,13 @@ def test_mean_and_spread_over_seeds(tmp_path: Path) -> None:
         published = {name: TABLES[name].empty_table() for name in tables_of("evaluate")}
         rows = [
             {f.name: False if pa.types.is_boolean(f.type) else 0 for f in TABLES["scores"]}
-            | {"run_id": run_id, "dataset": "demo", "split": "valid_u", "video_id": "v"}
+            | {
+                "track_set": "grid",
+                "run_id": run_id,
+                "dataset": "demo",
+                "split": "valid_u",
+                "video_id": "v",
+            }
             | {"expression_id": str(e), "jf": jf}
             for e, jf in enumerate(scores)
         ]

@@ -24,7 +24,8 @@ def test_conform_orders_and_casts() -> None:
 
 def test_conform_casts_fixed_size_float32_tokens() -> None:
     tokens = pa.array([[1.5, -2.0]], pa.list_(pa.float32(), 2))
-    row = {"dataset": ["d"], "split": ["s"], "video_id": ["v"], "track_id": [0], "frame_index": [0]}
+    row = {"dataset": ["d"], "split": ["s"], "video_id": ["v"], "track_set": ["grid"]}
+    row |= {"track_id": [0], "frame_index": [0]}
     table = conform("tokens", pa.table({**row, "token": tokens}))
     assert table["token"].type == pa.list_(pa.float16())
     assert table["token"].to_pylist() == [[1.5, -2.0]]

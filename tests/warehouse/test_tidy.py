@@ -22,6 +22,7 @@ def content(store: Warehouse) -> dict[str, list[dict]]:
     """Every row that DuckDB sees, and that `read` gives, in order."""
     with store.connect() as connection:
         seen = {name: connection.table(name).to_arrow_table().to_pylist() for name in TABLES}
+    assert not any(row.pop("stale", False) for rows in seen.values() for row in rows)
     read: dict[str, list[dict]] = {name: [] for name in TABLES}
     for stage, tables in STAGES.items():
         current = list(store.current(stage).values())
