@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sola_model.extraction.sam2_models import DEMO_CHECKPOINT, checkpoint_identity
+from sola_model.recipes import RELEASE, SHARED
 from tasks import stages
 from tasks.runs import find_run
 from tasks.search.vectors import SEARCH, Searched
@@ -18,8 +20,16 @@ from tasks.stages.evaluate import score_plan
 from tasks.stages.label import LABEL, label_plan
 from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE
 from tasks.track_sets import continued, sets_of, tracks_for
+from tasks.upgrade.candidates import DEMO_0_2, candidates_of, extraction_in_format_2
 from tasks.upgrade.format_2 import upgrade
-from tests.format_2.old_warehouse import EXPECTED, records, rewrite, unpack, written_rows
+from tests.format_2.old_warehouse import (
+    EXPECTED,
+    as_floats,
+    records,
+    rewrite,
+    unpack,
+    written_rows,
+)
 from warehouse import Key, Warehouse, WarehouseError
 from warehouse.format_2 import digest, old_commits
 from warehouse.storage import Disk, open_storage
@@ -53,12 +63,14 @@ def test_every_row_stays_as_it_is(old: Path) -> None:
         assert connection.sql(f"SELECT count(*) FROM {table}").fetchall() == [(count,)], table
         if table in before:
             names = before[table].column_names
-            connection.register("written", before[table])
+            connection.register("written", as_floats(before[table]))
             columns = ", ".join(f'"{name}"' for name in names)
             for one, other in ((table, "written"), ("written", table)):
                 more = f"SELECT {columns} FROM {one} EXCEPT ALL SELECT {columns} FROM {other}"
                 assert connection.sql(more).fetchall() == [], table
-    assert connection.sql("SELECT avg(jf) FROM scores").fetchall() == [(EXPECTED["mean_jf"],)]
+    assert connection.sql("SELECT avg(jf) FROM scores").fetchall()[0][0] == pytest.approx(
+        EXPECTED["mean_jf"], rel=1e-12
+    )
     tokens = "SELECT sum(x) FROM (SELECT unnest(token) AS x FROM tokens)"
     assert connection.sql(tokens).fetchall()[0][0] == pytest.approx(EXPECTED["token_sum"])
     there = set(old.glob("data/tokens/**/*.parquet"))
@@ -240,6 +252,21 @@ def test_damaged_rows_are_said_and_nothing_is_changed(published: Path) -> None:
     with pytest.raises(WarehouseError, match="Nothing was changed"):
         upgrade(str(published))
     assert open_storage(published).read("warehouse.json") == b'{"format": 2}'
+
+
+def test_settings_in_names_of_splits_and_of_version_0_2_0_are_known() -> None:
+    known = candidates_of([], ["valid_u@points_per_side=5,stride=8", "x@boxes=true"])
+    for recipe in (DEMO_0_2, RELEASE, SHARED):
+        grid = replace(recipe.extraction.grid, points_per_side=5, stride=8)
+        for extraction in (recipe.extraction, replace(recipe.extraction, grid=grid)):
+            for truth in (False, True):
+                made = replace(extraction, ground_truth=truth)
+                found = known.boxes(digest(extraction_in_format_2(made)))
+                assert found and found.extraction == made
+    assert known.grid(digest("others")) is None
+    assert known.labels(digest(0.5), digest("skip")) and not known.labels(
+        digest(0.6), digest("skip")
+    )
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:
