@@ -34,12 +34,14 @@ SLOW_FILES = {
     "test_box_tracks.py",
     "test_chaos.py",
     "test_every_data_set.py",
+    "test_format_2.py",
     "test_parity.py",
     "test_resume.py",
     "test_runtime.py",
     "test_search.py",
     "test_tasks.py",
     "test_training.py",
+    "test_upgrade.py",
     "test_zero_shot.py",
 }
 
