@@ -34,6 +34,7 @@ SLOW_FILES = {
     "test_box_tracks.py",
     "test_chaos.py",
     "test_every_data_set.py",
+    "test_format_2.py",
     "test_parity.py",
     "test_release.py",
     "test_resume.py",
@@ -41,6 +42,7 @@ SLOW_FILES = {
     "test_search.py",
     "test_tasks.py",
     "test_training.py",
+    "test_upgrade.py",
     "test_zero_shot.py",
 }
 

@@ -78,7 +78,9 @@ def search(plan: Plan, text: str, top: int, exact: int) -> Found:
     store, wanted, (run, texts) = plan.store, plan.wanted, plan.subject
     scorer = scorer_of(store, run)
     (text_WC,) = scorer.encode([text])
-    commits = list(store.current("search", run_id=run.run_id).values())
+    made = plan.stage.settings(plan.subject)  # vectors of other texts have other channels
+    found = store.current("search", run_id=run.run_id).values()
+    commits = [commit for commit in found if commit.making.settings == made]
     index = search_index(store, run.run_id, commits)
     asked_V = np.array([wanted.get(commit.key) == commit.fingerprint for commit in commits], bool)
     asked_N = asked_V[index.video_N]

@@ -14,8 +14,18 @@ from typing import Any, TypeVar
 
 from sola_model.detection.detector import detector_identity
 from sola_model.extraction.sam2_models import checkpoint_identity, is_local
-from sola_model.recipe_sections import DetectorSettings, Extraction, GridPrompts
-from sola_model.recipes import DEMO, RECIPES, Recipe, override, recipe_by_name, recipe_from
+from sola_model.recipe_sections import BoxPrompts, DetectorSettings, Extraction, GridPrompts
+from sola_model.recipes import (
+    DEMO_RELEASE,
+    PAPER,
+    RECIPES,
+    RELEASE,
+    Recipe,
+    override,
+    recipe_by_name,
+    recipe_from,
+)
+from sola_model.settings import from_dict
 from tasks.stage import plain
 from warehouse import WarehouseError
 from warehouse.format_2 import digest
@@ -41,13 +51,35 @@ EXTRACTION = {
 DETECTION = ("box_threshold", "text_threshold", "short_side", "long_side")
 """The settings of format 2, all of which its fingerprints have; what came later has its default."""
 
-DEMO_0_2 = replace(
-    DEMO,
-    extraction=replace(
-        DEMO.extraction, grid=GridPrompts(points_per_side=10, predicted_iou=0.75, stability=0.85)
+_RELEASE = Extraction(
+    grid=GridPrompts(
+        stride=4,
+        points_per_side=32,
+        predicted_iou=0.8,
+        stability=0.95,
+        box_nms=0.7,
+        part_overlap=0.7,
     ),
+    boxes=BoxPrompts(stability=0.85, max_tracks=16, shared=False),
+    duplicate_iou=0.7,
+    max_tracks=64,
+    batch=4,
+    merged=False,
 )
-"""The recipe "demo" of version 0.2.0, where it extracts otherwise."""
+_FAST = replace(_RELEASE, merged=True)
+_SHARED = replace(_FAST, boxes=replace(_RELEASE.boxes, shared=True))
+_DEMO = replace(
+    _SHARED,
+    grid=replace(_RELEASE.grid, points_per_side=10, predicted_iou=0.75, stability=0.85),
+    max_tracks=16,
+)
+_DEMO_0_3 = replace(_DEMO, grid=replace(_DEMO.grid, predicted_iou=0.7, stability=0.7))
+WRITTEN = (
+    *(replace(RELEASE, extraction=made) for made in (_RELEASE, _FAST, _SHARED)),
+    replace(PAPER, extraction=_RELEASE),
+    *(replace(DEMO_RELEASE, extraction=made) for made in (_DEMO, _DEMO_0_3)),
+)
+"""The named recipes of the versions that wrote format 2, as they extract and label."""
 
 
 def extraction_in_format_2(extraction: Extraction) -> dict[str, Any]:
@@ -157,7 +189,7 @@ def candidates_of(
     Raises:
         ValueError: there is no such recipe or setting, or a file is no checkpoint.
     """
-    given = [recipe_by_name(name)] if name else [*RECIPES.values(), DEMO_0_2]
+    given = [recipe_by_name(name)] if name else [*WRITTEN, *RECIPES.values()]
     told = [
         override(recipe, some)
         for recipe in (given if name or changes else [])
@@ -165,14 +197,21 @@ def candidates_of(
         for some in combinations(changes, count)
     ]
     trained = [recipe_from(json.loads(row["config"])) for row in runs]
-    recipes = [*told, *trained, *RECIPES.values(), DEMO_0_2]
+    recipes = [*told, *trained, *WRITTEN]
     recipes += [override(recipe, some) for some in _in_names(splits) for recipe in recipes]
     with_truth = [
-        replace(recipe, extraction=replace(recipe.extraction, ground_truth=truth))
+        replace(recipe, extraction=_written(recipe.extraction, truth))
         for recipe in recipes
         for truth in (False, True)
     ]
     return Candidates(with_truth, checkpoints)
+
+
+def _written(extraction: Extraction, ground_truth: bool) -> Extraction:
+    """The settings as a version that knew no others had them."""
+    known = extraction_in_format_2(extraction) | {"ground_truth": ground_truth}
+    made: Extraction = from_dict(known, Extraction)
+    return made
 
 
 def found(value: T | None, what: str, setting: str) -> T:

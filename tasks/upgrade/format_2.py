@@ -28,11 +28,19 @@ from tasks.training.training_set import video_contents
 from tasks.upgrade.candidates import (
     Candidates,
     candidates_of,
-    detection_in_format_2,
     extraction_in_format_2,
     found,
 )
-from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
+from tasks.upgrade.parts import (
+    Parts,
+    baseline_parts,
+    detection_parts,
+    grid_parts,
+    label_parts,
+    score_parts,
+    vector_parts,
+)
+from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.commits import Commit, Input, Making
 from warehouse.corruptions import CORRUPTIONS
 from warehouse.data_files import read_rows, write_table
@@ -41,8 +49,6 @@ from warehouse.format_2 import OldCommit, Upgraded, digest, format_2, old_commit
 
 Split = tuple[str, str]
 """(data set, split)"""
-Parts = Mapping[Stage | None, Mapping[str, Any]]
-"""What is read (None: settings) -> the parts of a fingerprint that it gives, as they are now."""
 
 
 def upgrade(
@@ -89,15 +95,15 @@ class _Upgrade:
         self._ingest()
         for split, olds in self._by_split(PRECOMPUTE).items():
             self._track_sets(split, olds)
-        self._of_tracks(PRECOMPUTE, _grid_parts)
-        self._of_tracks(DETECT, _detection_parts)
+        self._of_tracks(PRECOMPUTE, grid_parts)
+        self._of_tracks(DETECT, detection_parts)
         self._of_tracks(BOX_TRACKS, self._box_parts)
         self._labels()
         self._runs()
-        self._of_runs(EVALUATE, _score_parts, lambda run: find_run(self._store, run))
+        self._of_runs(EVALUATE, score_parts, lambda run: find_run(self._store, run))
         for stage in (stages.EXPERIMENT, REFERENCES):
             self._add(stage, ((old, old.commit) for old in self._old[stage.name]))
-        self._of_runs(SEARCH, _vector_parts, self._searched)
+        self._of_runs(SEARCH, vector_parts, self._searched)
         self._baselines()
 
     # --- stages -------------------------------------------------------------------------------
@@ -182,11 +188,16 @@ class _Upgrade:
             about = f"the pseudo-labels of {'/'.join(_split_of(old))}"
             return found(self._known.labels(*asked), about, "label_threshold")
 
-        self._carry(LABEL, _label_parts, self._placed(LABEL, recipe_of))
+        self._carry(LABEL, label_parts, self._placed(LABEL, recipe_of))
 
     def _runs(self) -> None:
         """The rows of runs say which track sets they were trained on."""
-        labelled = list(self._store.current(LABEL.name))
+        ingested, tracked = (self._store.current(stage.name) for stage in (INGEST, PRECOMPUTE))
+        labelled = [
+            key
+            for key in self._store.current(LABEL.name)
+            if key in tracked and INGEST.key(key) in ingested
+        ]
         trained = dict(zip(video_contents(self._store, labelled), labelled, strict=True))
         new = []
         for old in self._old[TRAIN.name]:
@@ -224,7 +235,7 @@ class _Upgrade:
         stage = replace(BASELINE, settings=lambda run: {"run": run})
         olds = self._old[BASELINE.name]
         keyed = [(old, old.commit.key, old.commit.key.run_id) for old in olds]
-        self._carry(stage, _baseline_parts, keyed)
+        self._carry(stage, baseline_parts, keyed)
 
     # --- commits ------------------------------------------------------------------------------
 
@@ -287,70 +298,6 @@ class _Upgrade:
             DETECT: {"detections": unit.commit(DETECT).content("detections")},
             None: {"settings": extraction, "version": BOX_TRACKS.version},
         }
-
-
-# --- parts of fingerprints, as the stages of format 2 had them ------------------------------------
-
-
-def _grid_parts(unit: Unit) -> Parts:
-    ingested = unit.commit(INGEST)
-    with_truth = unit.subject.extraction.ground_truth
-    truth = _annotations(unit) if with_truth else None
-    return {
-        INGEST: {"frames": ingested.content("frames"), "ground_truth": truth},
-        None: {"version": PRECOMPUTE.version},
-    }
-
-
-def _detection_parts(unit: Unit) -> Parts:
-    ingested, boxes = unit.commit(INGEST), unit.subject.boxes
-    return {
-        INGEST: {name: ingested.content(name) for name in ("frames", "expressions")},
-        None: {
-            "detector": boxes.identity,
-            "settings": detection_in_format_2(boxes.settings),
-            "stride": unit.subject.extraction.grid.stride,
-            "version": DETECT.version,
-        },
-    }
-
-
-def _label_parts(unit: Unit) -> Parts:
-    return {
-        INGEST: {"annotations": _annotations(unit)},
-        PRECOMPUTE: {"tracks": unit.commit(PRECOMPUTE).content("masks")},
-        None: {"version": LABEL.version},
-    }
-
-
-def _score_parts(unit: Unit) -> Parts:
-    tracks = [
-        commit.content(table)
-        for commit in unit.tracks(PRECOMPUTE, BOX_TRACKS)
-        for table in ("tokens", "masks")
-    ]
-    return {
-        INGEST: {"annotations": _annotations(unit)},
-        PRECOMPUTE: {"tracks": tracks},
-        None: {"version": EVALUATE.version},
-    }
-
-
-def _vector_parts(unit: Unit) -> Parts:
-    precomputed = unit.commit(PRECOMPUTE)
-    return {
-        PRECOMPUTE: {"tracks": [precomputed.content(table) for table in ("tokens", "masks")]},
-        None: {"references": fingerprint(texts=unit.subject.texts), "version": SEARCH.version},
-    }
-
-
-def _baseline_parts(unit: Unit) -> Parts:
-    frames = unit.commit(INGEST).content("frames")
-    return {INGEST: {"frames": frames, "annotations": _annotations(unit)}}
-
-
-def _annotations(unit: Unit) -> list[str]:
-    return [unit.commit(INGEST).content(table) for table in ("expressions", "ground_truth")]
 
 
 # --- commits --------------------------------------------------------------------------------------

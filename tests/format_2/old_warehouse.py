@@ -42,6 +42,16 @@ def written_rows(root: Path) -> dict[str, pa.Table]:
     }
 
 
+def as_floats(table: pa.Table) -> pa.Table:
+    """The table with float32 in place of float16, which DuckDB does not take from Arrow."""
+    halves = pa.list_(pa.float16())
+    for index, field in enumerate(table.schema):
+        if field.type == halves:
+            values = table.column(index).cast(pa.list_(pa.float32()))
+            table = table.set_column(index, field.name, values)
+    return table
+
+
 def records(root: Path, stage: str) -> list[Path]:
     """The records of a stage that are files of their own."""
     return sorted(root.glob(f"commits/{stage}/??/*.json"))

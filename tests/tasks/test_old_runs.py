@@ -1,91 +1,75 @@
-"""A run of the time before there were two towers and videos kept out is used as it was.
+"""A run of the time before there were two towers, videos kept out and track sets is used as it was.
 
-Its files lack what came later: columns of `runs`, settings of its recipe and of its weights.
+Its files lack what came later: columns of `runs`, settings of its recipe and of its weights. Its
+warehouse, of format 2, goes through the upgrade.
 """
 
-import hashlib
 import html
-import json
-import shutil
-import uuid
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from tasks import stages
 from tasks.report_page.page import write_report
-from tasks.runs import find_run
+from tasks.runs import Run, find_run
 from tasks.search.track_search import search
-from tasks.search.vectors import searched, unmade_vectors, vector_plan
+from tasks.search.vectors import SEARCH, searched, unmade_vectors, vector_plan
+from tasks.stage import Plan, make_each
+from tasks.stages.evaluate import score_plan
 from tasks.training.train import run_recipe
-from tests.tasks import stages
-from tests.tasks.conftest import RELEASE
-from tests.tasks.test_label_export import quiet
+from tasks.upgrade.format_2 import upgrade
+from tests.format_2.old_warehouse import unpack
 from warehouse import Warehouse
+
+TABLES = ("predictions", "scores", "threshold_scores")
 
 
 @pytest.fixture
-def old(evaluated_release: Warehouse, tmp_path: Path) -> Warehouse:
-    """The warehouse with its run as it would have been written then."""
-    root = shutil.copytree(evaluated_release.root, tmp_path / "w")
-    (commit,) = Warehouse(root).current("train").values()
-    table = pq.ParquetFile(root / commit.files["runs"].path).read().drop_columns("tau_videos")
-    (row,) = table.to_pylist()
-    config = json.loads(row["config"])
-    del config["selector"]["separate_streams"], config["training"]["kept_out"]
-    config_column = pa.array([json.dumps(config)], table.schema.field("config").type)
-    place = table.column_names.index("config")
-    runs = root / f"data/runs/{uuid.uuid4().hex}.parquet"  # without a checksum in the name
-    pq.write_table(table.set_column(place, "config", config_column), runs)
-    weights = f"{row['weights']}/selector.json"
-    settings = json.loads((root / weights).read_text())
-    del settings["separate_streams"]
-    (root / weights).write_text(json.dumps(settings))
-    file = replace(
-        commit.files["runs"],
-        path=runs.relative_to(root).as_posix(),
-        sha256=_sha256(runs),
-        file_sha256=_sha256(runs),
-    )
-    Warehouse(root).log.append(
-        "train",
-        commit.key,
-        commit.fingerprint,
-        files=commit.files | {"runs": file},
-        weights=dict(commit.weights) | {weights: _sha256(root / weights)},
-    )
+def old(tmp_path: Path) -> Warehouse:
+    root = unpack(tmp_path / "w")
+    upgrade(str(root))
     return Warehouse(root)
 
 
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def quiet(stage: str, total: int) -> nullcontext:
+    return nullcontext(lambda videos, failed: None)
+
+
+def scores_of(old: Warehouse, run: Run) -> Plan:
+    return score_plan(old, run, "demo", "valid_u", run.tracks_of(old, "demo", "valid_u").name)
 
 
 def test_its_recipe_is_complete_and_its_scores_are_up_to_date(old: Warehouse) -> None:
     run = find_run(old, None)
     assert run.tau_videos is None and run.calibration is not None
     assert old.connect().sql("SELECT tau_videos FROM runs").fetchall() == [(None,)]
-    assert run_recipe(old.url, run.run_id) == stages.with_tracks(RELEASE, ground_truth=True)
-    assert stages.scores_of(old, run, "demo", "valid_u").missing() == []
+    recipe = run_recipe(old.url, run.run_id)
+    assert (recipe.name, recipe.tau) == ("demo+epochs=2", 0.5)
+    assert recipe.selector.separate_streams is False and recipe.training.kept_out == 0
+    assert scores_of(old, run).missing() == []
 
 
-def test_it_scores_and_finds_what_it_did(evaluated_release: Warehouse, old: Warehouse) -> None:
+def test_it_scores_and_finds_what_it_did(old: Warehouse) -> None:
     run = find_run(old, None)
-    plan = stages.scores_of(old, run, "demo", "valid_u")
+    queries = [f"SELECT * FROM {table} ORDER BY ALL" for table in TABLES]
+    before = [old.connect().sql(query).fetchall() for query in queries]
     for commit in old.current("evaluate").values():
         old.withdraw(commit)
-    assert {o.status for o in stages.make(plan)} == {"done"}
-    for table in ("predictions", "scores", "threshold_scores"):
-        sql = f"SELECT * FROM {table} ORDER BY ALL"
-        before, now = (store.connect().sql(sql).fetchall() for store in (evaluated_release, old))
-        assert now == before
+    plan = scores_of(old, run)
+    assert {o.status for o in make_each(stages.EVALUATE, old, plan.wanted, run)} == {"done"}
+    now = [old.connect().sql(query).fetchall() for query in queries]
+    for rows_before, rows_now in zip(before, now, strict=True):
+        assert len(rows_before) == len(rows_now) > 0
+        for row_before, row_now in zip(rows_before, rows_now, strict=True):
+            assert row_now == pytest.approx(row_before, abs=1e-5)
     vectors = vector_plan(old, searched(old, run), split="valid_u")
-    stages.make(vectors)
+    make_each(SEARCH, old, vectors.wanted, vectors.subject)
     assert unmade_vectors(vectors) == (set(), set())
     sql = "FROM predictions JOIN expressions USING (dataset, split, video_id, expression_id)"
-    rows = old.connect().sql(f"SELECT text, video_id, track_id, score {sql}").fetchall()
+    sql += " JOIN prompts USING (dataset, split, video_id, track_set, track_id)"
+    sql = f"SELECT text, video_id, track_id, score {sql} WHERE source = 'grid'"
+    rows = old.connect().sql(sql).fetchall()
     text = min(rows)[0]
     scores = {(video, track): score for of, video, track, score in rows if of == text}
     hits = search(vectors, text, top=100, exact=50).hits
