@@ -23,8 +23,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import pyarrow as pa
-
 from tasks.stages.outcome import publish_each
+
 from warehouse import TABLES, Key, Warehouse
 from warehouse.collect import collect_garbage, find_garbage
 from warehouse.commits import STAGES

@@ -19,11 +19,11 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from tasks.stages.outcome import Outcome, publish_each
 
 from benchmarks.warehouse import rows
 from flows.fanout import Summary, over_videos
 from flows.runtime import prefect_api
-from tasks.stages.outcome import Outcome, publish_each
 from warehouse import TABLES, Key, Warehouse
 from warehouse.commits import STAGES
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 from prefect import flow, task
+from tasks.stages.outcome import Outcome, publish_each
 
 from flows.fanout import Summary, over_videos
 from flows.runtime import prefect_api
-from tasks.stages.outcome import Outcome, publish_each
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse
 

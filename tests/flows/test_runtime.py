@@ -18,11 +18,11 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.task_runners import ThreadPoolTaskRunner
+from tasks.stages.outcome import Outcome
 
 from flows.fanout import Summary, balanced, ended, run_chunks, video_work
 from flows.runtime import prefect_api, video_workers
 from flows.server import ServerError, check_answers, private_server, without_proxy
-from tasks.stages.outcome import Outcome
 from tests.waiting import wait_for
 from tests.warehouse.samples import stage_tables
 from warehouse import TABLES, Key, Warehouse
