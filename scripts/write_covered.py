@@ -1,4 +1,4 @@
-"""Write tests/golden/covered.json: each stage's version and a digest of the code it speaks for.
+"""Write tests/golden/covered.json: of each stage the version, and what the code is that it covers.
 
 python -m scripts.write_covered
 
@@ -42,14 +42,22 @@ def digest(module: str) -> str:
     return hashlib.sha256(json.dumps(code).encode()).hexdigest()[:16]
 
 
-def code_of(source: str) -> str:
-    """Python code without comments, docstrings and layout."""
+def code_of(source: str) -> Any:
+    """Python code as JSON values, without comments, docstrings and layout."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return ast.unparse(tree)
+    return _plain(tree)
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as JSON values, the same in every version of Python."""
+    if isinstance(node, ast.AST):
+        found = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
+        return [type(node).__name__, {name: _plain(value) for name, value in found.items()}]
+    return [_plain(each) for each in node] if isinstance(node, list) else repr(node)
 
 
 if __name__ == "__main__":

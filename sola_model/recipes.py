@@ -231,22 +231,23 @@ def chosen_recipe(
 
 def of_command(changes: Sequence[str], command: str) -> tuple[str, ...]:
     """Those of the changes that a command uses."""
-    sections = CONCERNS[command]
-    return tuple(
-        each for each in changes if each.strip().partition(".")[0].partition("=")[0] in sections
-    )
+    return tuple(each for each in changes if _section(each) in CONCERNS[command])
 
 
 def check_concerns(changes: Sequence[str], command: str) -> None:
     """Raise ValueError for a setting that a command would ignore."""
     for change in changes:
-        section = change.partition("=")[0].strip().partition(".")[0]
-        users = [name for name, sections in CONCERNS.items() if section in sections]
+        users = [name for name, sections in CONCERNS.items() if _section(change) in sections]
         if users and command not in users:
             raise ValueError(
                 f"--set {change}: `sola {command}` does not use it. It is a setting of "
                 f"{' and '.join(f'`sola {name}`' for name in users)}."
             )
+
+
+def _section(change: str) -> str:
+    """The first name of the setting that a change is of."""
+    return change.partition("=")[0].strip().partition(".")[0]
 
 
 def override(recipe: Recipe, changes: Sequence[str]) -> Recipe:

@@ -1,9 +1,10 @@
 """Take videos, or a track set, out of a warehouse, with everything that was made from them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
+from tasks.stage import Stage
 from tasks.stages import ALL
-from warehouse import Warehouse, WarehouseError
+from warehouse import Commit, Warehouse, WarehouseError
 from warehouse.compact import compact
 
 
@@ -24,7 +25,7 @@ def remove(
     found = [
         commit
         for stage in ALL
-        for commit in store.current(stage.name, **where).values()
+        for commit in _of_stage(store, stage, where)
         if (commit.key.video_id in video_ids if video_ids else True)
     ]
     known = {commit.key.video_id for commit in found}
@@ -38,3 +39,14 @@ def remove(
         store.withdraw(commit)
     compact(store)
     return len(found)
+
+
+def _of_stage(store: Warehouse, stage: Stage, where: Mapping[str, str]) -> list[Commit]:
+    """What a stage made, and what it failed on and never made."""
+    made = store.current(stage.name, **where)
+    failed = {
+        key: commit
+        for key, commit in store.failures(stage.name).items()
+        if all(getattr(key, name) == value for name, value in where.items())
+    }
+    return list((failed | made).values())

@@ -1,10 +1,22 @@
 """The named recipes, and changing them by text."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 
-from sola_model.recipes import DEMO_RELEASE, PAPER, RELEASE, LossConfig, SelectorConfig, override
+from sola_model.recipes import (
+    CONCERNS,
+    DEMO_RELEASE,
+    PAPER,
+    RELEASE,
+    LossConfig,
+    Recipe,
+    SelectorConfig,
+    chosen_recipe,
+    of_command,
+    override,
+)
+from sola_model.settings import essential, from_dict
 
 
 def leaves(config: dict, prefix: str = "") -> dict:
@@ -104,3 +116,54 @@ def test_settings_without_meaning_are_refused():
         SelectorConfig(negative_anchors=0)
     with pytest.raises(ValueError, match="alignment='none': choose"):
         LossConfig(alignment="none")
+
+
+@pytest.mark.parametrize(
+    ("command", "change", "message"),
+    [
+        ("train", "extraction.grid.stride=8", "`sola train` does not use it.* `sola precompute`"),
+        ("train", "sam2=demo", "does not use it.*`sola precompute` and `sola baseline`"),
+        ("label", "training.epochs=3", "`sola label` does not use it.*`sola train`"),
+        ("precompute", "label_threshold=0.6", "`sola label` and `sola train`"),
+        ("baseline", "extraction.max_tracks=9", "does not use it.*`sola precompute`"),
+        ("label", "layers=1", "no setting 'layers'"),
+    ],
+)
+def test_a_setting_that_a_command_would_ignore_is_refused(command, change, message):
+    with pytest.raises(ValueError, match=message):
+        chosen_recipe("release", [change], command)
+
+
+def test_every_setting_is_used_by_a_command():
+    used = {section for sections in CONCERNS.values() for section in sections}
+    assert used == {field.name for field in fields(Recipe)} - {"name"}
+
+
+def test_a_command_takes_those_of_the_changes_that_it_uses():
+    changes = ["extraction.grid.stride=8", "label_threshold = 0.6", "sam2=demo", "tau=0.4"]
+    assert of_command(changes, "precompute") == (changes[0], changes[2])
+    assert of_command(changes, "label") == (changes[1],)
+    assert of_command(changes, "train") == (changes[1], changes[3])
+    recipe = chosen_recipe("release", of_command(changes, "label"), "label")
+    assert recipe == override(RELEASE, ["label_threshold=0.6"])
+
+
+def test_options_and_changes_make_one_recipe():
+    recipe = chosen_recipe(
+        "release",
+        ["extraction.max_tracks=9"],
+        "precompute",
+        sam2="demo",
+        detector="demo",
+        ground_truth=True,
+    )
+    assert (recipe.sam2, recipe.detector) == ("demo", "demo")
+    assert (recipe.extraction.max_tracks, recipe.extraction.ground_truth) == (9, True)
+    assert chosen_recipe("release") == RELEASE
+
+
+def test_what_is_essential_has_no_defaults_and_no_new_names():
+    assert essential(RELEASE) == {"name": "release"}
+    changed = override(RELEASE, ["extraction.grid.stride=8"])
+    assert essential(changed)["extraction"] == {"grid": {"stride": 8}}
+    assert from_dict(asdict(changed), Recipe) == changed

@@ -122,7 +122,7 @@ class Known:
 
     def __init__(self, folder: Path) -> None:
         self.data, self.clock = folder / "data", 0
-        write_dataset(self.data, {"train": len(VIDEOS)}, seed=1, frames=1)
+        write_dataset(self.data, {"train": len(VIDEOS)}, seed=1, frames=2)
         self.store = Warehouse.create(folder / "w")
         self.frames = dict.fromkeys(VIDEOS, 0)
         self.ingested: dict[str, int] = {}

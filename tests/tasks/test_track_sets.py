@@ -152,6 +152,16 @@ def test_replaced_tracks_are_refused_with_what_makes_them_current(
         write_report(store.url, None, *SPLIT[:1], SPLIT[1:], tmp_path / "r.html", 1.0, 1, quiet)
 
 
+def test_tracks_of_boxes_that_came_later_are_not_left_out(store: Warehouse, tmp_path: Path) -> None:
+    ((key, commit),) = store.current("precompute").items()
+    tables = {name: store.read(name, [commit]).slice(0, 0) for name in commit.files}
+    store.publish("box_tracks", key, "f", tables)
+    with pytest.raises(WarehouseError, match=r"run `sola evaluate --dataset demo .* --run run"):
+        written(store, tmp_path / "out")
+    stages.evaluate(store, find_run(store, None), *SPLIT)
+    assert written(store, tmp_path / "now")
+
+
 def test_what_failed_again_is_still_stale_in_the_report(store: Warehouse, tmp_path: Path) -> None:
     """A failure after it hides a commit from the view `commits`, not its rows from the tables."""
     ((key, commit),) = store.current("precompute").items()
