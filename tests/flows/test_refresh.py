@@ -54,7 +54,7 @@ def test_refresh_gives_each_step_the_changes_that_concern_it(calls: Calls) -> No
 
 
 def test_refresh_refuses_what_no_step_takes_before_any_step(calls: Calls) -> None:
-    with pytest.raises(ValueError, match="selector.depth"):
+    with pytest.raises(ValueError, match=r"selector\.depth"):
         refresh.fn("w", "demo", "root", changes=["selector.depth=3"])
     assert not calls
 
@@ -70,7 +70,7 @@ def test_the_nightly_extraction_makes_the_tracks_that_refresh_takes(calls: Calls
 
 def test_settings_of_a_detector_need_one(tmp_path: Path) -> None:
     given = (str(tmp_path / "w"), "demo", str(tmp_path), "train", "demo")
-    with pytest.raises(ValueError, match="detection.short_side=100: no detector runs"):
+    with pytest.raises(ValueError, match=r"detection\.short_side=100: no detector runs"):
         precompute.fn(*given, changes=["detection.short_side=100"])
     with pytest.raises(ValueError, match=r"from a detector \(demo\) or from a file"):
         precompute.fn(*given, boxes="boxes.csv", changes=["detector=demo"])
