@@ -50,8 +50,9 @@ WAYS = {"run": 4, "flow": 3, "worker": 9, "writing": 9, "tidier": 1, "server": 1
 SPARED = {"start": 0.6, "precompute": 0.4}  # else few runs come to training
 WRITES = 25  # a kill in the middle of a write comes at one of the next so many
 WRITING_S = 4.0  # for so long we wait for it
-KEYS = {"train": "run_id", "evaluate": "dataset, split, video_id, run_id"}
 VIDEO = "dataset, split, video_id"
+TRACKS = f"{VIDEO}, track_set"
+KEYS = {"ingest": VIDEO, "train": "run_id", "evaluate": f"{TRACKS}, run_id"}
 
 
 def recipe(version: int) -> Recipe:
@@ -120,7 +121,7 @@ def look(connection: Any, seen: Seen) -> list[str]:
     """What is wrong with what is visible; `seen` is what was visible so far."""
     errors = []
     for stage in MADE:
-        columns = KEYS.get(stage, VIDEO)
+        columns = KEYS.get(stage, TRACKS)
         tables = " UNION ALL ".join(f"SELECT {columns} FROM {name}" for name in STAGES[stage])
         found = connection.sql(
             f"SELECT {columns}, count(*) FROM ({tables}) GROUP BY ALL"
@@ -137,7 +138,8 @@ def look(connection: Any, seen: Seen) -> list[str]:
         errors += [f"{key} has vanished" for key in seen if key[0] == stage and key not in rows]
         seen |= rows
     counts = " JOIN ".join(
-        f"(SELECT {VIDEO}, count(*) AS {name}_seen FROM {name} GROUP BY ALL) USING ({VIDEO})"
+        f"(SELECT {TRACKS}, count(*) AS {name}_seen FROM {name} GROUP BY ALL) "
+        f"USING ({VIDEO if name == 'masks' else TRACKS})"
         for name in ("masks", "tokens", "tracks")
     )
     mixed = connection.sql(

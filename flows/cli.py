@@ -60,12 +60,10 @@ PANELS = {
         pipeline.evaluate,
         pipeline.baseline,
     ),
-    "Use a trained selector": (
+    "Use and judge a trained selector": (
         use.segment,
         use.search,
         use.label_export,
-    ),
-    "Results": (
         report.report,
         compare.compare,
         experiment.experiment,

@@ -36,6 +36,7 @@ SUMMARY = {
     "largest_track_jf": "largest",
     "random_track_jf": "random",
 }
+OF_COMMANDS = ("track_set", "default_tracks", "search_references")  # kept beside the results
 TRIVIAL = {
     "all_tracks_jf": "all",
     "largest_track_jf": "largest",
@@ -113,7 +114,7 @@ def print_status(warehouse: str) -> int:
     """What is done and what failed; returns the number of failed videos."""
     store = Warehouse(warehouse)
     connection = store.connect()
-    status = connection.sql(load_query("status"))
+    status = connection.sql(f"FROM ({load_query('status')}) WHERE stage NOT IN {OF_COMMANDS}")
     table = Table(*status.columns)
     for row in status.fetchall():
         table.add_row(*(str(value) for value in row))
@@ -196,7 +197,8 @@ def print_evaluation(
     (summary,) = summaries
     kind = "zero-shot, " if summary["zero_shot"] else ""
     _print(
-        f"{run_id} on {dataset}/{split} in percent ({kind}trained on {summary['trained_on']})",
+        f"{run_id} on {dataset}/{split} in percent ({kind}trained on {summary['trained_on']}), "
+        f"tracks {tracks}",
         list(SUMMARY.values()),
         [[summary[name] for name in SUMMARY]],
     )
@@ -241,9 +243,11 @@ def print_baseline(warehouse: str, run_id: str, dataset: str, split: str) -> Non
 
 def print_comparison(comparison: Comparison) -> None:
     """B minus A over all expressions, by slice, and where they differ most, in percent."""
+    runs = comparison.run_a, comparison.run_b
+    tracks = comparison.tracks_a, comparison.tracks_b
+    a, b = runs if tracks[0] == tracks[1] else map(_with_tracks, runs, tracks)
     _print(
-        f"J&F on {comparison.dataset}/{comparison.split} in percent: "
-        f"A = {comparison.run_a}, B = {comparison.run_b}",
+        f"J&F on {comparison.dataset}/{comparison.split} in percent: A = {a}, B = {b}",
         ["", "", "number", "videos", "A", "B", "B - A", "95 % interval"],
         [_difference_row(each) for each in (comparison.overall, *comparison.slices)],
     )
@@ -251,6 +255,10 @@ def print_comparison(comparison: Comparison) -> None:
     for title, pairs in (("worse", comparison.worse), ("better", comparison.better)):
         headers = ["video", "expression", "text", "A", "B"]
         _print(f"most {title} in B", headers, [_pair_row(pair) for pair in pairs])
+
+
+def _with_tracks(run_id: str, tracks: str | None) -> str:
+    return f"{run_id} with {tracks}" if tracks else run_id
 
 
 def _difference_row(each: Difference) -> list[object]:
@@ -328,8 +336,16 @@ USING (dataset, split, video_id, expression_id) WHERE jf < 0.3\""""
 def _print(title: str, headers: list[str], rows: Iterable[Sequence[object]]) -> None:
     table = Table(*headers, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+        table.add_row(*map(_shown, row))
     console.print(table)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def print_experiment(store: Warehouse, experiment: str, dataset: str, split: str) -> None:

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,21 @@ def test_groundingdino_is_imported_by_one_file():
             if named or "groundingdino" in imported(file):
                 users.append(file.name)
     assert users == ["detector_original.py"]
+
+
+EACH_FIRST = """
+import importlib, sys
+for name in sys.argv[1:]:
+    for known in [known for known in sys.modules if known.partition(".")[0] == "tasks"]:
+        del sys.modules[known]
+    importlib.import_module(name)
+"""
+
+
+def test_every_module_of_tasks_can_be_imported_first() -> None:
+    files = (file.relative_to(ROOT).with_suffix("") for file in (ROOT / "tasks").rglob("*.py"))
+    names = sorted(".".join(file.parts).removesuffix(".__init__") for file in files)
+    done = subprocess.run(
+        [sys.executable, "-c", EACH_FIRST, *names], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

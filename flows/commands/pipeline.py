@@ -18,6 +18,7 @@ from flows.commands.common import (
     Tracks,
     WarehousePath,
     Workers,
+    explained,
     finish,
     running,
 )
@@ -69,23 +70,23 @@ def precompute(
     limit: Limit = None,
     workers: Workers = None,
     shard: Annotated[
-        str | None, typer.Option(help="Only a part, e.g. 2/8, the second of eight machines' parts.")
+        str | None, typer.Option(help="Only a part, e.g. 2/8, the second of eight.")
     ] = None,
     changes: Changes = [],  # noqa: B006 - typer copies it
     corruption: Annotated[
-        str | None, typer.Option(help="Of the frames, such as gaussian_noise-3.")
+        str | None, typer.Option(help="Of the frames, e.g. gaussian_noise-3.")
     ] = None,
-    default: Annotated[
-        bool, typer.Option(help="Whether other commands take these tracks from now on.")
-    ] = True,
+    no_default: Annotated[
+        bool, typer.Option("--no-default", help="Other commands go on taking the tracks before.")
+    ] = False,
     rehash: Annotated[
         bool,
         typer.Option(
-            "--rehash", help="Find frames that others of the same size and time replaced."
+            "--rehash", help="Look for frames replaced by others of the same size and time."
         ),
     ] = False,
 ) -> None:
-    """Videos to prompt masks, mask tracks and object tokens: a track set, see sola tracks.
+    """Videos to prompt masks, mask tracks and object tokens: a track set.
 
     A second run does what is new. Other weights or settings make a second set beside the first.
 
@@ -109,7 +110,7 @@ def precompute(
             shard,
             changes,
             corruption,
-            default,
+            not no_default,
             rehash,
             dataset_name,
         )
@@ -191,8 +192,11 @@ def evaluate(
     from tasks.runs import find_run
     from warehouse import Warehouse
 
+    with explained():  # before a server starts
+        store = Warehouse(warehouse)
+        chosen = find_run(store, run)
+        track_set = chosen.tracks_of(store, dataset, split, tracks).name
     with running():
-        run_id = find_run(Warehouse(warehouse), run).run_id
-        summary = flow(str(warehouse), dataset, split, run_id, workers, tracks)
-        print_evaluation(warehouse, run_id, dataset, split, tracks)
+        summary = flow(str(warehouse), dataset, split, chosen.run_id, workers, track_set)
+        print_evaluation(warehouse, chosen.run_id, dataset, split, track_set)
     finish(summary.failed)

@@ -46,7 +46,7 @@ def status(
         str | None, typer.Option(help="Video id: what of it is stale, and what has changed.")
     ] = None,
 ) -> None:
-    """What is done, stale and failed, by stage, split and track set, and what mends it.
+    """What is done, stale and failed, by stage and track set; what mends it.
 
     Example: `sola status --warehouse demo-warehouse`
     """
@@ -67,7 +67,7 @@ def tracks(
     ] = None,
     warehouse: WarehousePath = HERE,
 ) -> None:
-    """Track sets: how the tracks of each split were made, what they cost, what uses them.
+    """How the tracks of each split were made, what they cost, what uses them.
 
     Example: `sola tracks --warehouse demo-warehouse`
     """
@@ -92,7 +92,7 @@ def remove(
     ] = None,
     warehouse: WarehousePath = HERE,
 ) -> None:
-    """Take videos, or a track set, out of the warehouse, with everything made from them.
+    """Take out videos, or a track set, with everything made from them.
 
     Their rows are in no query from then on. `sola gc` then deletes them from the disk. Weights of
     runs that were trained on them stay.
@@ -104,7 +104,11 @@ def remove(
 
     with explained():
         count = take_out(Warehouse(warehouse), dataset, split, videos or [], tracks)
-    typer.echo(f"removed {count} commits; `sola gc` deletes their rows from the disk")
+    what = " and ".join(filter(None, [", ".join(videos or []), tracks and f"tracks {tracks}"]))
+    typer.echo(
+        f"removed {what} from {dataset}/{split}, {count} results in all; `sola gc` deletes them "
+        "from the disk"
+    )
 
 
 def upgrade(

@@ -4,6 +4,7 @@ Split valid_u has ground truth, valid has none. One expression and one tag are w
 """
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,13 @@ FRAMES = 6
 TRACKS = track_set_of(DEMO)
 MARKUP = "<script>alert(1)</script> 'the red' & \"blue\" one"
 TAG = '"><img src=x onerror=alert(2)>'
-CONFIG = {"tau": 0.5, "loss": {"positive_weight": 1.5}}
+RECIPE = replace(
+    DEMO,
+    tau=0.5,
+    loss=replace(DEMO.loss, positive_weight=1.5),
+    training=replace(DEMO.training, kept_out=0),
+)
+CONFIG = asdict(RECIPE)
 EMPTY = {pa.string(): "", pa.int32(): 0, pa.int64(): 0, pa.list_(pa.string()): []}
 
 
@@ -44,7 +51,7 @@ def write_sample(folder: Path) -> Warehouse:
     metrics = TABLES["training_metrics"].empty_table()
     store.publish("train", Key(run_id=RUN), "f", {"runs": runs, "training_metrics": metrics})
     for split in ("valid_u", "valid"):
-        ingest_split(store.url, "demo", str(data), split)
+        ingest_split.fn(store.url, "demo", str(data), split)
         remember(store, "demo", split, TRACKS)
         for seed, commit in enumerate(store.current("ingest", split=split).values()):
             _publish_tracks(store, commit)

@@ -40,6 +40,8 @@ COMMANDS = [
     "search",
     "query",
     "status",
+    "tracks",
+    "remove",
     "verify",
     "compact",
     "gc",
@@ -225,7 +227,7 @@ def test_flow_errors_end_in_their_message(prefect_server: str, tmp_path: Path) -
         (["precompute", *demo, *store, "--recipe", "best"], "valid are: release, ", 1),
         (["precompute", *demo, *store, "--sam2", "sam9"], "no SAM2 checkpoint file 'sam9'", 1),
         (["precompute", *demo, *store, "--sam2", fake], "is not a SAM2 checkpoint", 1),
-        (["train", "--dataset", "demo", *store], "sola label", 1),
+        (["train", "--dataset", "demo", *store], "sola precompute", 1),
         (["evaluate", "--dataset", "demo", *store], "sola train", 1),
         (["label", "--warehouse", tmp_path / "empty"], "is not a warehouse", 1),
     ]

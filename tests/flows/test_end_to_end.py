@@ -90,12 +90,15 @@ def test_paraphrases_choose_from_the_tracks_that_are_there(
         summary = precompute(root, "demo", str(tmp_path / "data"), "paraphrase", recipe="demo")
     assert (summary.done, summary.present, summary.failed) == (0, 2, 0)
     store = Warehouse(root)
+    (track_set,) = {key.track_set for key in store.current("precompute", split="paraphrase")}
+    assert "boxes" not in track_set  # the grid's tracks, those of `valid_u` without its boxes
+    other = {"split": "paraphrase", "track_set": track_set}
     for table in ("prompts", "tracks", "masks", "tokens"):
         known, copied = (
             store.read(table, store.current("precompute", split=split).values()).to_pylist()
             for split in ("valid_u", "paraphrase")
         )
-        assert [row | {"split": "paraphrase"} for row in known] == copied and copied
+        assert [row | other for row in known] == copied and copied
     (run_id,) = (key.run_id for key in finished.current("train"))
     evaluate(root, "demo", "paraphrase", run_id, workers=1)
     print_demo_report(root, run_id)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from warehouse import TABLES, Key, Warehouse
 
-KEYS = [Key("mevis", "valid u", f"v{index}") for index in range(3)]
+KEYS = [Key("mevis", "valid u", f"v{index}", track_set="grid") for index in range(3)]
 
 
 def sola(*arguments: str | Path) -> Result:
@@ -23,7 +23,8 @@ def store(tmp_path: Path) -> Warehouse:
     """Labels of three videos, the first superseded once."""
     store = Warehouse.create(tmp_path / "warehouse")
     for key in [KEYS[0], *KEYS]:
-        row = {"dataset": key.dataset, "split": key.split, "video_id": key.video_id}
+        named = ("dataset", "split", "video_id", "track_set")
+        row = {name: getattr(key, name) for name in named}
         row |= {"expression_id": "0", "track_id": 0, "miou": 0.5, "precision": 0.5, "recall": 0.5}
         table = pa.Table.from_pylist([row | {"label": True}], schema=TABLES["pseudo_labels"])
         again = len(store.current("label"))
@@ -52,9 +53,10 @@ def test_problems_and_what_mends_them(store: Warehouse) -> None:
     orphan = f"data/pseudo_labels/{'0' * 32}.parquet"
     (store.root / orphan).touch()
     result = sola("verify", *where, "--older-than", "0s")
-    again = f"mend with: sola label --warehouse {store.url} --dataset mevis --split 'valid u'"
+    label = f"sola label --warehouse {store.url} --dataset mevis --split 'valid u' --tracks grid"
+    again = f"mend with: {label}"
     assert result.exit_code == 1
-    assert f"{gone}: is gone (mevis/valid u/v0)" in result.output
+    assert f"{gone}: is gone (mevis/valid u/v0/grid)" in result.output
     assert "its checksum is not the one it was published with" in result.output
     assert again in result.output and "3 problems" in result.output
 
