@@ -23,18 +23,27 @@ def refresh(
     recipe: str = "release",
     sam2: str | None = None,
     workers: int | None = None,
+    dataset_name: str | None = None,
 ) -> str:
     """Precompute and label both splits, train on one, evaluate on the other; gives the run id.
 
-    Videos that fail are left out, and the run says so at its end.
+    Videos that fail are left out, and the run says so at its end. `dataset_name`: see `precompute`.
     """
-    failed = 0
+    failed, named = 0, dataset_name or dataset
     for part in (split, validation):
         trained_on = part == split
         failed += precompute(
-            warehouse, dataset, root, part, recipe, sam2, ground_truth=trained_on, workers=workers
+            warehouse,
+            dataset,
+            root,
+            part,
+            recipe,
+            sam2,
+            ground_truth=trained_on,
+            workers=workers,
+            dataset_name=dataset_name,
         ).failed
-        failed += label(warehouse, dataset, part, recipe, workers).failed
-    run_id = train(warehouse, dataset, split, validation, recipe)
-    failed += evaluate(warehouse, dataset, validation, run_id, workers).failed
+        failed += label(warehouse, named, part, recipe, workers).failed
+    run_id = train(warehouse, named, split, validation, recipe)
+    failed += evaluate(warehouse, named, validation, run_id, workers).failed
     return ended(run_id, failed)
