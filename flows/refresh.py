@@ -30,17 +30,19 @@ def refresh(
     detector: str | None = None,
     ground_truth: bool = True,
     rehash: bool = False,
+    dataset_name: str | None = None,
 ) -> str:
     """Precompute and label both splits, train on one, evaluate on the other; gives the run id.
 
     `changes` of the recipe reach every step that they concern. The training split has the tracks of
     ground-truth masks, too, unless `ground_truth` is false; in the validation split boxes of
     `detector` prompt as well. Videos that fail are left out, and the run says so at its end.
+    `dataset_name`: see `precompute`.
 
     Raises ValueError for changes that the recipe does not take.
     """
     chosen_recipe(recipe, changes)
-    failed = 0
+    failed, named = 0, dataset_name or dataset
     for part in (split, validation):
         trained_on = part == split
         failed += tracks_and_labels(
@@ -55,9 +57,10 @@ def refresh(
             ground_truth=trained_on and ground_truth,
             rehash=rehash,
             workers=workers,
+            dataset_name=dataset_name,
         )
-    run_id = train(warehouse, dataset, split, validation, recipe, of_command(changes, "train"))
-    failed += evaluate(warehouse, dataset, validation, run_id, workers).failed
+    run_id = train(warehouse, named, split, validation, recipe, of_command(changes, "train"))
+    failed += evaluate(warehouse, named, validation, run_id, workers).failed
     return ended(run_id, failed)
 
 
@@ -75,6 +78,7 @@ def tracks_and_labels(
     rehash: bool = False,
     limit: int | None = None,
     workers: int | None = None,
+    dataset_name: str | None = None,
 ) -> int:
     """Precompute and label a split, each with the changes of the recipe that concern it.
 
@@ -93,6 +97,7 @@ def tracks_and_labels(
         workers=workers,
         changes=of_command(changes, "precompute"),
         rehash=rehash,
+        dataset_name=dataset_name,
     )
-    labels = of_command(changes, "label")
-    return tracked.failed + label(warehouse, dataset, split, recipe, workers, labels).failed
+    labels, named = of_command(changes, "label"), dataset_name or dataset
+    return tracked.failed + label(warehouse, named, split, recipe, workers, labels).failed

@@ -1,4 +1,5 @@
-"""What scoring needs of a split: its expressions and their target masks. No images, no warehouse.
+"""What scoring needs of a split: its expressions and their target masks. No warehouse, and no
+frames but those of own masks.
 
     mevis, mevis-v2     FOLDER/meta_expressions.json or meta_expressions_v2.json
                         FOLDER/mask_dict.json

@@ -13,6 +13,7 @@ from pycocotools import mask as coco
 
 from flows.printing import redo
 from tasks.results.export import export
+from tasks.results.score import score_submission
 from tasks.stages.ingest import ingest_split, layout_of
 from tests import layouts
 from warehouse import Key, Warehouse, WarehouseError
@@ -172,3 +173,23 @@ def test_a_named_data_set_of_which_nothing_could_be_read(tmp_path: Path) -> None
     assert layout_of(Warehouse(root), "mydogs", "all") == "folder"
     with pytest.raises(WarehouseError, match="mydogs/all: 1 of 1 videos could not be read"):
         export_truth(Warehouse(root), "mydogs", "all", "png", tmp_path / "truth.zip")
+
+
+def test_void_pixels_of_own_masks_do_not_count(tmp_path: Path) -> None:
+    """A prediction that reaches into void is right; one that reaches beyond it is not."""
+    (clip,) = layouts.write_labelled(tmp_path / "data", {"train": 1}, 2)["train"]
+    split = tmp_path / "data/train"
+    (split / "expressions.csv").write_text(f"video,text,objects\n{clip.video_id},it,1\n")
+    labels_THW = layouts.with_void(clip.labels_THW)
+    assert (labels_THW == 255).any()
+    masks = {"void": np.isin(labels_THW, (1, 255)), "all": labels_THW >= 0}
+    for frame, labels_HW in zip(clip.frames, labels_THW, strict=True):
+        layouts.write_label_image(split / f"masks/{clip.video_id}/{frame}.png", labels_HW)
+    scores = {}
+    for name, mask_THW in masks.items():
+        folder = tmp_path / name / clip.video_id / "0"
+        folder.mkdir(parents=True)
+        for frame, mask_HW in zip(clip.frames, mask_THW, strict=True):
+            layouts.write_label_image(folder / f"{frame}.png", mask_HW.astype(np.uint8))
+        scores[name] = score_submission(split, tmp_path / name, None, 1, quiet).mean.jf
+    assert scores["void"] == 1 and scores["all"] < 0.5

@@ -256,9 +256,21 @@ def test_coco_video_frame_by_frame(root: Path) -> None:
     add("annotations", id=1, image_id="1-0", instance_id=1, segmentation=None)(root)
     (found,) = problems("labelled", root, "val")
     assert re.search(r"annotations\[\d+\]: object '1' has a mask in '00000' already", found)
+    bad = [v.video_id for v in read_split("labelled", root, "val") if isinstance(v, BadVideo)]
+    assert bad == ["val_0"]
     add("annotations", id=1, image_id="9-9", instance_id=1, segmentation=None)(root)
     found = problems("labelled", root, "val")
     assert any(re.search(r'annotations\[\d+\]: "image_id" \'9-9\' is none of', f) for f in found)
+    assert len(found) == 2
+    edit(MASKS, "images", 0, "file_name", ...)(root)  # of val_11, whose masks say no more
+    found = problems("labelled", root, "val")
+    assert len(found) == 3 and any('videos[11]: "file_names" must list' in f for f in found)
+    edit(MASKS, "images", 6, "video_id", 99)(root)
+    found = problems("labelled", root, "val")
+    assert len(found) > 3 and any('"video_id" 99 is none of "videos"' in f for f in found)
+    edit(MASKS, "images", 5, "id", "1-0")(root)
+    found = problems("labelled", root, "val")
+    assert any("image id '1-0' is there already" in f for f in found)
 
 
 def uncompressed(rle: dict[str, Any]) -> dict[str, Any]:

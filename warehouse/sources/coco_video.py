@@ -48,12 +48,15 @@ class CocoVideos:
         self.faults: dict[str, list[str]] = {}
         self._names: dict[int | str, str] = {}  # number of a video -> its name
         self._broken: set[int | str] = set()  # numbers of videos that cannot be used
-        self._images: dict[int | str, tuple[str, str]] = {}  # number of an image -> video, frame
+        self._images: dict[int | str, tuple[int | str, str]] = {}  # -> number of its video, frame
         self._files: dict[int | str, list[Any]] = {}  # number of a video -> files of its images
         images = _list(document, "images", file, optional=True)
         for image in images:
             if isinstance(image, dict) and _is_id(image.get("video_id")):
                 self._files.setdefault(image["video_id"], []).append(image.get("file_name"))
+                if _is_id(image.get("id")):
+                    frame = PurePosixPath(str(image.get("file_name"))).stem
+                    self._images.setdefault(image["id"], (image["video_id"], frame))
         for key, entries, add in (
             ("videos", _list(document, "videos", file), self._add_video),
             ("images", images, self._add_image),
@@ -73,7 +76,9 @@ class CocoVideos:
         with collected(errors):
             if not isinstance(fields, dict):
                 raise SourceError(f"{where}: must be a JSON object, not {fields!r}")
-            number = fields.get(of_video)
+            image, number = fields.get("image_id"), fields.get(of_video)
+            if _is_id(image) and image in self._images:
+                number = self._images[image][0]
             if _is_id(number) and number in self._broken:
                 return
             add(fields, where)
@@ -106,10 +111,10 @@ class CocoVideos:
 
     def _add_image(self, fields: dict[str, Any], where: str) -> None:
         number = _id(fields, "id", where)
-        name = self._video(fields, where)
-        if number in self._images:
+        self._video(fields, where)
+        frame = PurePosixPath(fields["file_name"]).stem
+        if self._images[number] != (fields["video_id"], frame):
             raise SourceError(f"{where}: image id {number!r} is there already")
-        self._images[number] = (name, PurePosixPath(fields["file_name"]).stem)
 
     def _add_annotation(self, fields: dict[str, Any], where: str) -> None:
         named_by = next((k for k in ("object_id", "instance_id") if k in fields), "id")
@@ -120,8 +125,10 @@ class CocoVideos:
             image = fields["image_id"]
             if not _is_id(image) or image not in self._images:
                 raise SourceError(f'{where}: "image_id" {image!r} is none of "images"')
-            name, frame = self._images[image]
-            masks = self.objects[name].setdefault(object_id, {})
+            video, frame = self._images[image]
+            if video not in self._names:  # as is said of the image
+                return
+            masks = self.objects[self._names[video]].setdefault(object_id, {})
             if frame in masks:
                 raise SourceError(f"{where}: object {object_id!r} has a mask in {frame!r} already")
             masks[frame] = fields.get("segmentation"), f"{where}.segmentation"
