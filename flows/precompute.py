@@ -13,7 +13,7 @@ from sola_model.recipes import chosen_recipe
 from tasks.stage import Outcome, Plan, adopt
 from tasks.stages.detect import DETECT, import_boxes
 from tasks.stages.ingest import ingest_split
-from tasks.stages.precompute import BOX_TRACKS, track_plan
+from tasks.stages.precompute import BOX_TRACKS, check_tracker, track_plan
 from tasks.track_sets import TrackSet, continued, make_default, remember, track_set_of
 from warehouse import Warehouse
 from warehouse.sources import data_set_name
@@ -70,6 +70,7 @@ def precompute(
     unused = [change for change in changes if change.strip().startswith("detection.")]
     if unused and not settings.detector:
         raise ValueError(f"--set {unused[0]}: no detector runs; name one with --detector")
+    check_tracker(settings.tracker)
     track_set = track_set_of(settings, precision=precision(), corruption=corruption, boxes=boxes)
     ingested = ingest_split(warehouse, dataset, root, split, limit, shard, rehash, named)
     store, dataset = Warehouse(warehouse), named

@@ -44,13 +44,16 @@ def track_plan(
     store: Warehouse, dataset: str, split: str, video_ids: Sequence[str], track_set: TrackSet
 ) -> Plan:
     """The tracks of these videos."""
-    if track_set.tracker not in TRACKERS:
-        raise ValueError(
-            f"there is no tracker {track_set.tracker!r}; valid are: {', '.join(TRACKERS)}"
-        )
+    check_tracker(track_set.tracker)
     name = track_set.name
     keys = [Key(dataset=dataset, split=split, video_id=v, track_set=name) for v in video_ids]
     return Plan(PRECOMPUTE, store, keys, track_set)
+
+
+def check_tracker(name: str) -> None:
+    """Raise ValueError when there is no tracker of this name."""
+    if name not in TRACKERS:
+        raise ValueError(f"there is no tracker {name!r}; valid are: {', '.join(TRACKERS)}")
 
 
 def _reads(track_set: TrackSet) -> Reads:

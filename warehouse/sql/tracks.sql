@@ -7,10 +7,16 @@ WITH made AS (
         count(*) FILTER (stage = 'precompute') AS videos,
         count(*) FILTER (stage = 'precompute' AND stale) AS stale,
         sum(wall_seconds) FILTER (stage IN ('precompute', 'box_tracks', 'detect')) AS seconds,
-        max(device_bytes) AS device_bytes,
-        list_sort(list_distinct(list(run_id) FILTER (run_id <> ''))) AS used_by
+        list(DISTINCT run_id) FILTER (run_id <> '') AS evaluated
     FROM commits
     WHERE track_set <> '' AND status = 'done'
+    GROUP BY ALL
+),
+trained AS (
+    SELECT track_set, list(DISTINCT run_id) AS trained
+    FROM (
+        SELECT run_id, unnest(json_extract_string(tracks, '$[*].known_as')) AS track_set FROM runs
+    )
     GROUP BY ALL
 ),
 counted AS (
@@ -31,9 +37,10 @@ SELECT
     coalesce(stale, 0) AS stale,
     coalesce(tracks, 0) AS tracks,
     round(seconds, 1) AS seconds,
-    used_by
+    list_sort(list_distinct(coalesce(evaluated, []) || coalesce(trained, []))) AS used_by
 FROM track_sets
 LEFT JOIN made USING (dataset, split, track_set)
+LEFT JOIN trained USING (track_set)
 LEFT JOIN counted USING (dataset, split, track_set)
 LEFT JOIN default_tracks USING (dataset, split, track_set)
 ORDER BY dataset, split, is_default DESC, track_set
