@@ -55,13 +55,13 @@ def carry_out(plan: Plan, workers: int | None = None, before: Sequence[Outcome] 
     `workers` processes share the videos; the default is one per GPU, or per CPU core. Failures in
     `before`, the outcomes of an earlier stage, count.
     """
-    store, stage, wanted, missing = plan.store, plan.stage.name, plan.wanted, plan.missing()
+    store, stage, missing = plan.store, plan.stage.name, plan.to_make()
     outcomes: dict[Key, Outcome] = {}
     if missing:
         workers = workers or default_workers()
         chunks = [
-            {key: wanted[key] for key in keys}
-            for keys in balanced(video_work(store, missing), workers)
+            {key: missing[key] for key in keys}
+            for keys in balanced(video_work(store, list(missing)), workers)
         ]
         work, runner = (stage, plan.subject), video_workers(workers)
         outcomes = run_chunks(stage, make_videos, store, chunks, work, runner, workers)
@@ -69,7 +69,7 @@ def carry_out(plan: Plan, workers: int | None = None, before: Sequence[Outcome] 
     failed = _failures(outcomes.values())
     return Summary(
         done=len(outcomes) - failed,
-        present=len(wanted) - len(missing),
+        present=plan.keys.num_rows - len(missing),
         failed=failed + _failures(before),
     )
 

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from warehouse.commit_log import CommitLog
+from warehouse.commit_table import key_table, keys_of
 from warehouse.commits import (
     STAGES,
     Commit,
@@ -36,6 +38,7 @@ from warehouse.commits import (
 from warehouse.data_files import read_rows, write_table
 from warehouse.lineage import Staleness, commit_row, printable_key
 from warehouse.names import is_temporary, put_at
+from warehouse.planning import are_made
 from warehouse.queries import open_views
 from warehouse.schemas import (
     FORMAT_VERSION,
@@ -68,7 +71,6 @@ COMMITS = pa.schema(
     ]
 )
 WITHDRAWN = "withdrawn"  # the fingerprint of a commit without files
-FEW = 64  # keys whose records are looked for one by one
 ATTEMPTS = 3  # to see or publish a state that another process's gc does not tear apart
 
 
@@ -296,11 +298,9 @@ class Warehouse:
 
         Data whose files or weights were deleted is missing too.
         """
-        keys = wanted.keys() if len(wanted) < FEW else None
-        current = self.current(stage, keys)
-        fitting = [c for key, c in current.items() if wanted.get(key) == c.fingerprint]
-        there = {commit.key for commit in self._with_weights(self.intact(fitting))}
-        return [key for key in wanted if key not in there]
+        keys = key_table(wanted)
+        made = are_made(self, stage, keys, pa.chunked_array([list(wanted.values())], pa.string()))
+        return list(keys_of(keys.filter(pc.invert(made))))
 
     def intact(self, commits: Collection[Commit]) -> list[Commit]:
         """Those of the commits that have all their files."""

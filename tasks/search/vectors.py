@@ -30,6 +30,8 @@ from tasks.tables import read_candidates, read_track_features, rows
 from tasks.track_sets import sets_of
 from tasks.worker import device
 from warehouse import Commit, Key, Warehouse, WarehouseError, fingerprint
+from warehouse.commit_table import KEYS, with_fields
+from warehouse.planning import current_keys
 
 AT_MOST = 256  # reference texts
 LONGEST_REFERENCE = 200  # characters
@@ -103,25 +105,26 @@ def vector_plan(
             n for n, s in sets.items() if n == tracks or (not tracks and like in (None, s.tokens))
         ]
         chosen |= {name: fitting[0]} if fitting else {}
-    tracked = [
-        key.of(run_id=about.run.run_id)
-        for key in store.current("precompute", **where)
-        if chosen.get((key.dataset, key.split)) == key.track_set
+    of_splits = [
+        current_keys(store, "precompute", dataset=name[0], split=name[1], track_set=track_set)
+        for name, track_set in chosen.items()
     ]
-    if not tracked:
+    tracked = pa.concat_tables([KEYS.empty_table(), *of_splits])
+    if not tracked.num_rows:
         named = "/".join(where.values()) or "any data set"
         raise WarehouseError(
             f"there are no mask tracks of {named} in {store.url} that run {about.run.run_id} can "
             "search. `sola tracks` lists those there are, `sola precompute` makes them."
         )
-    return Plan(SEARCH, store, tracked, about)
+    return Plan(SEARCH, store, with_fields(tracked, run_id=about.run.run_id), about)
 
 
 def unmade_vectors(plan: Plan) -> tuple[set[Key], set[Key]]:
     """The videos without up-to-date vectors: those to make, and those that failed as they are."""
-    missing, failures = set(plan.missing()), plan.store.failures(SEARCH.name)
-    failed = {k for k in missing if k in failures and failures[k].fingerprint == plan.wanted[k]}
-    return missing - failed, failed
+    missing = plan.to_make()
+    failures = plan.store.failures(SEARCH.name) if missing else {}
+    failed = {k for k in missing if k in failures and failures[k].fingerprint == missing[k]}
+    return missing.keys() - failed, failed
 
 
 def _vectors(unit: Unit) -> dict[str, pa.Table]:
