@@ -62,7 +62,7 @@ def are_made(
         ],
         pa.bool_(),
     )
-    return pc.and_(fits, whole_files)
+    return pc.and_kleene(fits, whole_files)  # of a key without commit both are not known
 
 
 def commits_named(store: "Warehouse", stage: str, fingerprints: Iterable[str]) -> dict[str, Commit]:
