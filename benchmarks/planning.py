@@ -177,7 +177,8 @@ def report(folder: str, name: str, videos: int) -> None:
     print(
         f"  {name}: {len(records)} files of records, {sum(f.size for f in records) / 1e6:.0f} MB; "
         f"planning {planned:.1f} s ({worked:.1f} s of CPU), peak memory {peak:.0f} MB, of which "
-        f"{before:.0f} MB before; then {CHUNK} videos in {chunk * 1e3:.0f} ms, {peak_memory():.0f} MB",
+        f"{before:.0f} MB before; then {CHUNK} videos in {chunk * 1e3:.0f} ms, "
+        f"{peak_memory():.0f} MB",
         flush=True,
     )
 

@@ -24,7 +24,8 @@ from flows.progress import video_progress
 from flows.runtime import WorkerDied, default_workers, kill_workers, video_workers
 from tasks.stage import Outcome, Plan
 from tasks.stages import make_videos
-from warehouse import Key, Warehouse
+from warehouse import Key, Warehouse, WarehouseError
+from warehouse.compact import compact_pile
 
 CHUNK = 16  # videos per task at most: Prefect's server stores about 15 task runs a second
 CHUNKS_PER_WORKER = 4  # at least, so that workers end together
@@ -53,7 +54,7 @@ def carry_out(plan: Plan, workers: int | None = None, before: Sequence[Outcome] 
     """Make what the plan's stage wants and the warehouse does not have.
 
     `workers` processes share the videos; the default is one per GPU, or per CPU core. Failures in
-    `before`, the outcomes of an earlier stage, count.
+    `before`, the outcomes of an earlier stage, count. Small files that have piled up are merged.
     """
     store, stage, missing = plan.store, plan.stage.name, plan.to_make()
     outcomes: dict[Key, Outcome] = {}
@@ -66,12 +67,23 @@ def carry_out(plan: Plan, workers: int | None = None, before: Sequence[Outcome] 
         work, runner = (stage, plan.subject), video_workers(workers)
         outcomes = run_chunks(stage, make_videos, store, chunks, work, runner, workers)
         show_outcomes(stage, store, outcomes)
+        _compact(store, stage)
     failed = _failures(outcomes.values())
     return Summary(
         done=len(outcomes) - failed,
         present=plan.keys.num_rows - len(missing),
         failed=failed + _failures(before),
     )
+
+
+def _compact(store: Warehouse, stage: str) -> None:
+    """Merge the stage's small files when they have piled up; that is no reason to fail."""
+    try:
+        if done := compact_pile(store, stage):
+            files = f"from {done.files_before} to {done.files_after} data files"
+            print(f"{stage}: compacted {done.commits} commits {files}", file=sys.stderr)
+    except WarehouseError as error:
+        print(f"{stage}: not compacted: {error}", file=sys.stderr)
 
 
 def ended(result: object, failed: int) -> Any:

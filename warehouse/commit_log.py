@@ -84,6 +84,21 @@ class CommitLog:
             FileNotFoundError: a file was removed since it was listed: list again.
             WarehouseError: a record or a pack is damaged, or of a newer version.
         """
+        loose, parts = self._packed_and_loose(stage, contents, where)
+        found = list(zip(loose, self.load(loose), strict=True))
+        return current(pa.concat_tables([*parts, chosen(table_of(found, contents), where)]))
+
+    def unpacked(self, stage: str) -> int:
+        """How many keys have their current record in a file of its own alone.
+
+        Raises FileNotFoundError and WarehouseError as `table` does.
+        """
+        return len(self._packed_and_loose(stage, (), {})[0])
+
+    def _packed_and_loose(
+        self, stage: str, contents: Sequence[str], where: Mapping[str, str]
+    ) -> tuple[list[Record], list[pa.Table]]:
+        """The newest done records that no pack has or supersedes, and the rows of each pack."""
         done = {slug: [r for r in found if r.done] for slug, found in self._loose(stage).items()}
         loose = {slug: max(records) for slug, records in done.items() if records}
         parts = []
@@ -94,9 +109,7 @@ class CommitLog:
                 if record.slug in loose and record.order >= loose[record.slug].order:
                     del loose[record.slug]
             parts.append(rows.drop_columns("record"))
-        records = list(loose.values())
-        found = list(zip(records, self.load(records), strict=True))
-        return current(pa.concat_tables([*parts, chosen(table_of(found, contents), where)]))
+        return list(loose.values()), parts
 
     def packs(self, stage: str) -> list["Pack"]:
         """The packs of a stage, read once each."""
@@ -205,7 +218,8 @@ class Pack:
         self.path, self._content = path, pa.py_buffer(content)
         with self._opened() as file:
             self._metadata = file.metadata
-            if lacking := {name for name, _ in RECORD} - set(file.schema_arrow.names):
+            self._columns = set(file.schema_arrow.names)
+            if lacking := {name for name, _ in RECORD} - self._columns:
                 raise KeyError(f"no column {', '.join(sorted(lacking))}")
             groups = map(self._metadata.row_group, range(file.num_row_groups))
             self._ends = list(accumulate(group.num_rows for group in groups))
@@ -232,7 +246,7 @@ class Pack:
 
     def rows(self, contents: Sequence[str], where: Mapping[str, str]) -> pa.Table:
         """Its done rows with these values of key fields, and a column `record`."""
-        with self._opened() as file:
+        with self._opened(repeating=True) as file:
             rows = packed_rows(file, contents, where)
         if rows is None:
             done = [record for record in self.records() if record.done]
@@ -246,12 +260,13 @@ class Pack:
             return file.read_row_group(group, ["commit"])["commit"].combine_chunks()
 
     @contextmanager
-    def _opened(self) -> Iterator[pq.ParquetFile]:
+    def _opened(self, repeating: bool = False) -> Iterator[pq.ParquetFile]:
+        """The file; with `repeating`, columns of REPEATING are read as dictionaries."""
         try:
             with pq.ParquetFile(
                 pa.BufferReader(self._content),
                 metadata=getattr(self, "_metadata", None),
-                read_dictionary=[*REPEATING, "paths"],
+                read_dictionary=sorted(self._columns & REPEATING) if repeating else None,
                 page_checksum_verification=True,
             ) as file:
                 yield file

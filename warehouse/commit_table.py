@@ -14,13 +14,18 @@ import pyarrow.parquet as pq
 from warehouse.commits import Commit, Key, Record
 
 ORDER = ("generation", "fingerprint", "version", "unique")
-REPEATING = ("dataset", "split", "run_id", "experiment", "track_set")
+REPEATING = {"dataset", "split", "run_id", "experiment", "track_set", "paths"}
 NAMED = pa.dictionary(pa.int32(), pa.string())
 KEYS = pa.schema([(name, NAMED if name in REPEATING else pa.string()) for name in Key.__slots__])
 ROWS = pa.schema(
-    [*KEYS, ("generation", pa.int64()), ("fingerprint", pa.string())]
-    + [("version", pa.int64()), ("unique", pa.string())]
-    + [("paths", NAMED)]  # of all files of a done commit, as a JSON list; null for a failed one
+    [
+        *KEYS,
+        ("generation", pa.int64()),
+        ("fingerprint", pa.string()),
+        ("version", pa.int64()),
+        ("unique", pa.string()),
+        ("paths", NAMED),  # of all files of a done commit, as a JSON list; null for a failed one
+    ]
 )
 RECORD = [("record", pa.string()), ("commit", pa.string())]  # a pack's first columns
 NO_FILES = json.dumps([])
@@ -133,7 +138,7 @@ def with_fields(keys: pa.Table, **values: str) -> pa.Table:
 
 def shared_fields(keys: pa.Table) -> dict[str, str]:
     """The fields that have one value in all of the keys, and that value."""
-    values = {name: pc.unique(keys[name]) for name in REPEATING}
+    values = {name: pc.unique(keys[name]) for name in KEYS.names if name in REPEATING}
     return {name: found[0].as_py() for name, found in values.items() if len(found) == 1}
 
 
