@@ -223,7 +223,7 @@ class Plan:
                 "\n",
                 null_handling="replace",
             )
-            parts.append([_digest(text) for text in texts.to_pylist()])
+            parts.append(pa.array([_digest(text) for text in texts.to_pylist()], pa.string()))
         return pa.chunked_array(parts, pa.string())
 
 

@@ -70,7 +70,8 @@ def packed_rows(
         for name in set(schema.names) - set(there):
             part = part.append_column(name, pa.nulls(part.num_rows, pa.string()))
         parts.append(part.select(schema.names).cast(schema))
-    return pa.concat_tables(parts)
+    # Each part has a dictionary of its own, of all that the file has so far.
+    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
 
 
 def chosen(rows: pa.Table, where: Mapping[str, str]) -> pa.Table:
