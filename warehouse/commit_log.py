@@ -223,7 +223,7 @@ class Pack:
                 raise KeyError(f"no column {', '.join(sorted(lacking))}")
             groups = map(self._metadata.row_group, range(file.num_row_groups))
             self._ends = list(accumulate(group.num_rows for group in groups))
-        self._texts = lru_cache(maxsize=1)(self._read_texts)
+        self._last: tuple[int, pa.Array] = (-1, None)  # the texts that were read last, their group
 
     @cached_property
     def names(self) -> list[str]:
@@ -255,9 +255,13 @@ class Pack:
             rows = chosen(table_of(found, contents).add_column(0, "record", names), where)
         return rows
 
-    def _read_texts(self, group: int) -> pa.Array:
-        with self._opened() as file:
-            return file.read_row_group(group, ["commit"])["commit"].combine_chunks()
+    def _texts(self, group: int) -> pa.Array:
+        known, texts = self._last  # together: threads may read other groups meanwhile
+        if known != group:
+            with self._opened() as file:
+                texts = file.read_row_group(group, ["commit"])["commit"].combine_chunks()
+            self._last = group, texts
+        return texts
 
     @contextmanager
     def _opened(self, repeating: bool = False) -> Iterator[pq.ParquetFile]:

@@ -65,7 +65,8 @@ def packed_rows(
         return None
     schema = pa.schema([RECORD[0], *_schema(contents)])
     parts = [schema.empty_table()]
-    for batch in pack.iter_batches(BATCH, columns=[name for name in schema.names if name in there]):
+    columns = [name for name in schema.names if name in there]
+    for batch in pack.iter_batches(BATCH, columns=columns, use_threads=False):  # less memory
         part = chosen(pa.table(batch), where)
         for name in set(schema.names) - set(there):
             part = part.append_column(name, pa.nulls(part.num_rows, pa.string()))
