@@ -1,6 +1,7 @@
 """Fan-out over videos: what is missing, in chunks of equal work, to worker processes."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ from flows.chunks import run_chunks
 from flows.runtime import default_workers, video_workers
 from tasks.stage import Outcome, Plan
 from tasks.stages import make_videos
-from warehouse import Key, Warehouse
+from warehouse import Key, Warehouse, WarehouseError
+from warehouse.compact import compact_pile
 
 CHUNK = 16  # videos per task at most: Prefect's server stores about 15 task runs a second
 CHUNKS_PER_WORKER = 4  # at least, so that workers end together
@@ -41,10 +43,13 @@ def carry_out(plan: Plan, workers: int | None = None, before: Sequence[Outcome] 
 
     Failures in `before`, the outcomes of an earlier stage, count.
     """
-    stage = plan.stage.name
-    work = stage, plan.subject
-    summary = over_videos(stage, plan.store, plan.wanted, make_videos, work, workers)
-    return summary + Summary(done=0, present=0, failed=_failures(before))
+    missing, work = plan.to_make(), (plan.stage.name, plan.subject)
+    failed = _run(plan.stage.name, plan.store, missing, make_videos, work, workers)
+    return Summary(
+        done=len(missing) - failed,
+        present=plan.keys.num_rows - len(missing),
+        failed=failed + _failures(before),
+    )
 
 
 def over_videos(
@@ -58,19 +63,42 @@ def over_videos(
     """Run a task, as `flows.chunks` has them, on the videos whose data is not there.
 
     `wanted`: the fingerprint of each. `workers` processes share the videos; the default is one per
-    GPU, or per CPU core.
+    GPU, or per CPU core. Small files that have piled up are merged.
     """
-    missing = store.missing(stage, wanted)
-    outcomes: Mapping[Key, Outcome] = {}
-    if missing:
-        workers = workers or default_workers()
-        parts = balanced(video_work(store, missing), workers)
-        chunks = [{key: wanted[key] for key in keys} for keys in parts]
-        runner = video_workers(workers)
-        outcomes = run_chunks(stage, task, store, chunks, settings, runner, workers)
-        show_outcomes(stage, store, outcomes)
-    failed = _failures(outcomes.values())
-    return Summary(done=len(outcomes) - failed, present=len(wanted) - len(missing), failed=failed)
+    missing = {key: wanted[key] for key in store.missing(stage, wanted)}
+    failed = _run(stage, store, missing, task, settings, workers)
+    return Summary(done=len(missing) - failed, present=len(wanted) - len(missing), failed=failed)
+
+
+def _run(
+    stage: str,
+    store: Warehouse,
+    missing: Mapping[Key, str],
+    task: Task[..., list[Outcome]],
+    settings: Any,
+    workers: int | None,
+) -> int:
+    """Run the task on these videos; how many failed."""
+    if not missing:
+        return 0
+    workers = workers or default_workers()
+    parts = balanced(video_work(store, list(missing)), workers)
+    chunks = [{key: missing[key] for key in keys} for keys in parts]
+    runner = video_workers(workers)
+    outcomes = run_chunks(stage, task, store, chunks, settings, runner, workers)
+    show_outcomes(stage, store, outcomes)
+    _compact(store, stage)
+    return _failures(outcomes.values())
+
+
+def _compact(store: Warehouse, stage: str) -> None:
+    """Merge the stage's small files when they have piled up; that is no reason to fail."""
+    try:
+        if done := compact_pile(store, stage):
+            files = f"from {done.files_before} to {done.files_after} data files"
+            print(f"{stage}: compacted {done.commits} commits {files}", file=sys.stderr)
+    except WarehouseError as error:
+        print(f"{stage}: not compacted: {error}", file=sys.stderr)
 
 
 def ended(result: object, failed: int) -> Any:

@@ -107,9 +107,7 @@ def track_videos(
     if boxes:
         imported = import_boxes(store, list(plan.wanted), track_set, boxes)
     else:
-        detections = Plan(DETECT, store, list(plan.wanted), track_set)
+        detections = Plan(DETECT, store, plan.keys, track_set)
         adopt(detections)
         summary += carry_out(detections, workers)
-    return summary + carry_out(
-        Plan(BOX_TRACKS, store, list(plan.wanted), track_set), workers, imported
-    )
+    return summary + carry_out(Plan(BOX_TRACKS, store, plan.keys, track_set), workers, imported)

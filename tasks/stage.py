@@ -4,21 +4,25 @@ A stage says what it reads, which part of the settings it depends on and how it 
 What is wanted, missing, stale and published follows from that, here, the same for all.
 """
 
+import hashlib
 import logging
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sola_model.settings import essential
 from tasks.worker import Clock
 from warehouse import Commit, Key, Warehouse, fingerprint
+from warehouse.commit_table import BATCH, KEYS, content_column, key_table, keys_of, with_fields
+from warehouse.commits import ABSENT, Input, Making
 from warehouse.commits import STAGES as TABLES_OF
-from warehouse.commits import Input, Making
+from warehouse.planning import are_made, commits_named, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -104,33 +108,40 @@ class Outcome(NamedTuple):
 class Plan:
     """What a stage is to make for some keys, with these settings.
 
-    Keys whose inputs are not there are not wanted. `wanted`: the fingerprint of each other key.
+    Keys whose inputs are not there are not wanted. The keys are the rows of a table, see
+    `warehouse.commit_table`; only what is asked for by `Key` becomes an object.
     """
 
-    def __init__(self, stage: Stage, store: Warehouse, keys: Collection[Key], subject: Any) -> None:
+    def __init__(
+        self, stage: Stage, store: Warehouse, keys: Iterable[Key] | pa.Table, subject: Any
+    ) -> None:
         self.stage, self.store, self.subject = stage, store, subject
-        self._commits = {
-            read: store.current(read.name, {read.key(key) for key in keys})
-            for read in stage.reads(subject)
-        }
-        self._keys = list(keys)
+        self._all_keys = keys if isinstance(keys, pa.Table) else key_table(keys)
+        reads = stage.reads(subject)
+        self._reads = {read: sorted(reads[read]) for read in sorted(reads, key=lambda s: s.name)}
 
-    @cached_property
+    @property
+    def keys(self) -> pa.Table:
+        """The wanted keys, as rows."""
+        return self._named[0]
+
+    @property
     def wanted(self) -> dict[Key, str]:
-        required = [read for read in self._commits if read not in self.stage.optional]
-        return {
-            key: self.fingerprint(key)
-            for key in self._keys
-            if all(read.key(key) in self._commits[read] for read in required)
-        }
+        """The fingerprint of each wanted key: as many objects."""
+        keys, fingerprints = self._named
+        return dict(zip(keys_of(keys), fingerprints.to_pylist(), strict=True))
 
-    @cached_property
-    def _settings(self) -> Any:
-        return essential(self.stage.settings(self.subject))
+    def to_make(self) -> dict[Key, str]:
+        """The wanted keys whose data is not there, or was made from something else."""
+        keys, fingerprints = self._named
+        left = pc.invert(are_made(self.store, self.stage.name, keys, fingerprints))
+        return dict(
+            zip(keys_of(keys.filter(left)), fingerprints.filter(left).to_pylist(), strict=True)
+        )
 
     def missing(self) -> list[Key]:
-        """The wanted keys whose data is not there, or was made from something else."""
-        return self.store.missing(self.stage.name, self.wanted)
+        """The keys of `to_make`."""
+        return list(self.to_make())
 
     def unit(self, key: Key) -> Unit:
         """The work of a wanted key."""
@@ -139,25 +150,37 @@ class Plan:
         return Unit(self.store, key, there, self.subject)
 
     def inputs(self, key: Key) -> tuple[Input, ...]:
-        """The commits that a key's data is made from."""
-        reads = self.stage.reads(self.subject)
+        """The commits that a key's data is made from, and those that it would be made from, too."""
+        there = self.unit(key).commits
         return tuple(
             Input(
                 stage=read.name,
-                key=commit.key,
-                fingerprint=commit.fingerprint,
-                contents={name: commit.content(name) for name in reads[read]},
+                key=there[read].key,
+                fingerprint=there[read].fingerprint,
+                contents={name: there[read].content(name) for name in names},
             )
-            for read, commit in self.unit(key).commits.items()
+            if read in there
+            else Input(stage=read.name, key=read.key(key), fingerprint=ABSENT)
+            for read, names in self._reads.items()
         )
 
-    def fingerprint(self, key: Key) -> str:
-        """What names a key's data: the contents that it reads, the settings, the version."""
-        return fingerprint(
-            inputs={given.stage: given.contents for given in self.inputs(key)},
-            settings=self._settings,
-            version=self.stage.version,
-        )
+    def fingerprint(self, key: Key) -> str | None:
+        """What names a key's data: the contents that it reads, the settings, the version.
+
+        It goes with `unit`. None when an input is not there.
+        """
+        commits = self.unit(key).commits
+        if not commits.keys() >= set(self._required):
+            return None
+        contents = [
+            pa.chunked_array(
+                [[commits[read].content(name) if read in commits else None]], pa.string()
+            )
+            for read, names in self._reads.items()
+            for name in names
+        ]
+        named: str = self._fingerprints(contents, 1)[0].as_py()
+        return named
 
     def provenance(self, key: Key) -> dict[str, Any]:
         """From what and how a key's data is made, as `Warehouse.publish` takes it."""
@@ -167,6 +190,60 @@ class Plan:
             precision=getattr(self.subject, "precision", None) or "",
         )
         return {"inputs": self.inputs(key), "making": making}
+
+    @cached_property
+    def _commits(self) -> dict[Stage, dict[Key, Commit]]:
+        """What there is for each stage that is read, as of the first unit."""
+        keys = list(keys_of(self._all_keys))
+        return {
+            read: self.store.current(read.name, {read.key(key) for key in keys})
+            for read in self._reads
+        }
+
+    @cached_property
+    def _named(self) -> tuple[pa.Table, pa.ChunkedArray]:
+        """The wanted keys and their fingerprints, as of the first time."""
+        keys, contents = self._all_keys, []
+        wanted = pa.chunked_array([pa.repeat(True, keys.num_rows)])
+        for read, names in self._reads.items():
+            others = {name: "" for name in KEYS.names if name not in read.keyed_by}
+            found = rows_of(self.store, read.name, with_fields(keys, **others), names)
+            if read in self._required:
+                wanted = pc.and_(wanted, pc.is_valid(found["fingerprint"]))
+            contents += [found[content_column(name)] for name in names]
+        contents = [column.filter(wanted) for column in contents]
+        keys = keys.filter(wanted)
+        return keys, self._fingerprints(contents, keys.num_rows)
+
+    @cached_property
+    def _common(self) -> str:
+        """What the fingerprints of all keys depend on."""
+        return fingerprint(
+            reads={read.name: names for read, names in self._reads.items()},
+            settings=essential(self.stage.settings(self.subject)),
+            version=self.stage.version,
+        )
+
+    @property
+    def _required(self) -> list[Stage]:
+        return [read for read in self._reads if read not in self.stage.optional]
+
+    def _fingerprints(self, contents: Sequence[pa.ChunkedArray], count: int) -> pa.ChunkedArray:
+        """The fingerprints of so many keys, from a column for each of the contents."""
+        parts = []
+        for start in range(0, count, BATCH):
+            texts = pc.binary_join_element_wise(
+                pa.repeat(self._common, min(BATCH, count - start)),
+                *(column.slice(start, BATCH).combine_chunks() for column in contents),
+                "\n",
+                null_handling="replace",
+            )
+            parts.append(pa.array([_digest(text) for text in texts.to_pylist()], pa.string()))
+        return pa.chunked_array(parts, pa.string())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def make_each(
@@ -183,7 +260,7 @@ def make_each(
     make, plan = stage.make, Plan(stage, store, list(wanted), subject)
 
     def tables(key: Key) -> dict[str, pa.Table]:
-        if plan.wanted.get(key) != wanted[key]:
+        if plan.fingerprint(key) != wanted[key]:
             raise RuntimeError(CHANGED)
         return make(plan.unit(key))
 
@@ -243,17 +320,16 @@ def adopt(plan: Plan) -> None:
 
     That is another split with the same videos, or another track set that makes no difference.
     """
-    stage, store, missing = plan.stage, plan.store, plan.missing()
-    if not missing:
-        return
-    there = {commit.fingerprint: commit for commit in store.current(stage.name).values()}
-    for key in missing:
-        commit = there.get(plan.wanted[key])
-        if commit and store.intact([commit]):
+    stage, store, missing = plan.stage, plan.store, plan.to_make()
+    there = commits_named(store, stage.name, missing.values())
+    found = {key: there[named] for key, named in missing.items() if named in there}
+    part = Plan(stage, store, found, plan.subject)
+    for key, commit in found.items():
+        if part.fingerprint(key) == missing[key] and store.intact([commit]):
             tables = {n: _of(store.read(n, [commit]), key) for n in stage.publishes}
             free = replace(commit.making, wall_seconds=0.0, cpu_seconds=0.0)
-            given = plan.provenance(key) | {"making": free}
-            store.publish(stage.name, key, plan.wanted[key], tables, **given)
+            given = part.provenance(key) | {"making": free}
+            store.publish(stage.name, key, missing[key], tables, **given)
 
 
 def _of(table: pa.Table, key: Key) -> pa.Table:

@@ -1,7 +1,8 @@
 """The commit records of a warehouse: one file each when published, many in a pack after compaction.
 
     records/<stage>/<xx>/<record>.json       xx: two digits of the key's digest
-    records/<stage>/packs/<name>.parquet     columns record (its name, sorted) and commit (its JSON)
+    records/<stage>/packs/<name>.parquet     columns record (its name, sorted), commit (its JSON)
+                                             and those of warehouse/commit_table.py
 
 Neither ever changes. A record may be in several files; it is the same record in all of them. The
 name of each ends in a checksum: of the commit in a record's, of the whole file in a pack's.
@@ -10,16 +11,27 @@ name of each ends in a checksum: of the commit in a record's, of the whole file 
 import hashlib
 import re
 import uuid
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from warehouse.commit_table import (
+    RECORD,
+    REPEATING,
+    chosen,
+    contents_of,
+    current,
+    packed_rows,
+    table_of,
+)
 from warehouse.commits import (
     CHANGED,
     Commit,
@@ -35,6 +47,7 @@ from warehouse.schemas import DamagedError, NewerError, WarehouseError
 from warehouse.storage import Storage, mend_damage
 
 PACKS = "packs"
+GROUP = 2048  # records of a pack that are read together
 
 
 class CommitLog:
@@ -53,30 +66,55 @@ class CommitLog:
 
         Other files in the folders are passed over.
         """
-        tables_of(stage)
-        folder = f"{RECORDS}/{stage}"
         slugs = None if keys is None else {key.slug for key in keys}
         # Packs are listed last: a record that moves into one meanwhile is seen there.
-        if slugs is None:
-            files = self.storage.files(folder)
-        else:
-            shards = sorted({_shard(slug) for slug in slugs})
-            files = [file for shard in shards for file in self.storage.files(f"{folder}/{shard}")]
-        found: dict[str, list[Record]] = {}
-        for file in files:
-            record = parse_record(file.path.rpartition("/")[2], file.path)
-            if record and (slugs is None or record.slug in slugs):
-                found.setdefault(record.slug, []).append(record)
+        found = self._loose(stage, slugs)
         for pack in self.packs(stage):
-            for record in pack.records(slugs):
-                found.setdefault(record.slug, []).append(record)
+            with explained(self.storage, pack.path):
+                for record in pack.records(slugs):
+                    found.setdefault(record.slug, []).append(record)
         return {slug: sorted(records) for slug, records in found.items()}
+
+    def table(self, stage: str, contents: Sequence[str], where: Mapping[str, str]) -> pa.Table:
+        """The current commit of each key that has data, as a row, see warehouse/commit_table.py.
+
+        `contents`: those to have a column of. `where`: only keys with these values of fields.
+
+        Raises:
+            FileNotFoundError: a file was removed since it was listed: list again.
+            WarehouseError: a record or a pack is damaged, or of a newer version.
+        """
+        loose, parts = self._packed_and_loose(stage, contents, where)
+        found = list(zip(loose, self.load(loose), strict=True))
+        return current(pa.concat_tables([*parts, chosen(table_of(found, contents), where)]))
+
+    def unpacked(self, stage: str) -> int:
+        """How many keys have their current record in a file of its own alone.
+
+        Raises FileNotFoundError and WarehouseError as `table` does.
+        """
+        return len(self._packed_and_loose(stage, (), {})[0])
+
+    def _packed_and_loose(
+        self, stage: str, contents: Sequence[str], where: Mapping[str, str]
+    ) -> tuple[list[Record], list[pa.Table]]:
+        """The newest done records that no pack has or supersedes, and the rows of each pack."""
+        done = {slug: [r for r in found if r.done] for slug, found in self._loose(stage).items()}
+        loose = {slug: max(records) for slug, records in done.items() if records}
+        parts = []
+        for path in self._pack_paths(stage):  # one after another: each is let go once it was read
+            with explained(self.storage, path):
+                rows = Pack(path, self.storage.read(path)).rows(contents, where)
+            for record in _of_slugs(rows["record"], loose, path):
+                if record.slug in loose and record.order >= loose[record.slug].order:
+                    del loose[record.slug]
+            parts.append(rows.drop_columns("record"))
+        return list(loose.values()), parts
 
     def packs(self, stage: str) -> list["Pack"]:
         """The packs of a stage, read once each."""
         while True:
-            files = self.storage.files(f"{RECORDS}/{stage}/{PACKS}", recursive=False)
-            paths = [file.path for file in files if is_pack(file.path)]
+            paths = self._pack_paths(stage)
             try:
                 return list(self.storage.each(lambda path: read_pack(self.storage, path), paths))
             except FileNotFoundError:  # collected since it was listed: newer ones hold its records
@@ -128,7 +166,8 @@ class CommitLog:
 
     def append_pack(self, stage: str, commits: dict[str, Commit]) -> str:
         """Publish many records, by their names, in one step; returns the pack's path."""
-        return self._write_pack(stage, {n: commit.to_json() for n, commit in commits.items()})
+        contents = {name: commit.to_json() for name, commit in commits.items()}
+        return self._write_pack(stage, contents, commits)
 
     def copy_to_pack(self, stage: str, records: Iterable[Record]) -> str:
         """Publish records, as they are, in one pack, too; returns its path.
@@ -136,23 +175,41 @@ class CommitLog:
         Raises as `load` does.
         """
         records = list(records)
-        contents = {}
+        contents, commits = {}, {}
         for record, content in zip(records, self.storage.each(self._content, records), strict=True):
             with explained(self.storage, record.place):
-                commit_of(record, content)
+                commits[record.name] = commit_of(record, content)
             contents[record.name] = content
-        return self._write_pack(stage, contents)
+        return self._write_pack(stage, contents, commits)
 
-    def _write_pack(self, stage: str, contents: Mapping[str, bytes]) -> str:
-        names = sorted(contents)
-        columns = {"record": names, "commit": [contents[name].decode() for name in names]}
-        content = pa.BufferOutputStream()
-        pq.write_table(pa.table(columns), content, compression="zstd", write_page_checksum=True)
-        made = content.getvalue().to_pybytes()
+    def _write_pack(
+        self, stage: str, contents: Mapping[str, bytes], commits: Mapping[str, Commit]
+    ) -> str:
+        made = packed(contents, commits)
         name = f"{uuid.uuid4().hex}-{hashlib.sha256(made).hexdigest()[:32]}"
         path = f"{RECORDS}/{stage}/{PACKS}/{name}.parquet"
         self.storage.write(path, made)
         return path
+
+    def _loose(self, stage: str, slugs: Collection[str] | None = None) -> dict[str, list[Record]]:
+        """The records in a file of their own by slug, of all keys or of those with these slugs."""
+        tables_of(stage)
+        folder = f"{RECORDS}/{stage}"
+        if slugs is None:
+            files = self.storage.files(folder)
+        else:
+            shards = sorted({_shard(slug) for slug in slugs})
+            files = [file for shard in shards for file in self.storage.files(f"{folder}/{shard}")]
+        found: dict[str, list[Record]] = {}
+        for file in files:
+            record = parse_record(file.path.rpartition("/")[2], file.path)
+            if record and (slugs is None or record.slug in slugs):
+                found.setdefault(record.slug, []).append(record)
+        return found
+
+    def _pack_paths(self, stage: str) -> list[str]:
+        files = self.storage.files(f"{RECORDS}/{stage}/{PACKS}", recursive=False)
+        return [file.path for file in files if is_pack(file.path)]
 
     def _load(self, record: Record) -> Commit:
         cached = self._parsed.get((record.place, record.name))
@@ -164,14 +221,15 @@ class CommitLog:
         return cached
 
     def _content(self, record: Record) -> bytes:
-        """The JSON of a record. Raises FileNotFoundError."""
+        """The JSON of a record. Raises FileNotFoundError, and as `Pack` does."""
         if is_pack(record.place):
-            return read_pack(self.storage, record.place).content(record)
+            with explained(self.storage, record.place):
+                return read_pack(self.storage, record.place).content(record)
         return self.storage.read(record.place)
 
 
 class Pack:
-    """A file of many records, read once.
+    """A file of many records, whose texts are read when they are asked for.
 
     Raises DamagedError when its content is not what it was, and WarehouseError when it is no pack.
     """
@@ -180,30 +238,70 @@ class Pack:
         digest = digest_in(path)
         if digest and hashlib.sha256(content).hexdigest()[: len(digest)] != digest:
             raise DamagedError(CHANGED)
+        self.path, self._content = path, pa.py_buffer(content)
+        with self._opened() as file:
+            self._metadata = file.metadata
+            self._columns = set(file.schema_arrow.names)
+            if lacking := {name for name, _ in RECORD} - self._columns:
+                raise KeyError(f"no column {', '.join(sorted(lacking))}")
+            groups = map(self._metadata.row_group, range(file.num_row_groups))
+            self._ends = list(accumulate(group.num_rows for group in groups))
+        self._last: tuple[int, pa.Array] = (-1, None)  # the texts that were read last, their group
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The names of its records, sorted."""
+        with self._opened() as file:
+            names: list[str] = file.read(["record"])["record"].to_pylist()
+        return names
+
+    def records(self, slugs: Iterable[str] | None = None) -> Iterator[Record]:
+        """Its records, or those of the keys with these slugs."""
+        for name in self.names if slugs is None else self._of(slugs):
+            yield known_record(name, self.path)
+
+    def content(self, record: Record) -> bytes:
+        """The JSON of one of its records."""
+        index = bisect_left(self.names, record.name)
+        group = bisect_right(self._ends, index)
+        text: str = self._texts(group)[index - self._ends[group]].as_py()  # from the group's end
+        return text.encode()
+
+    def rows(self, contents: Sequence[str], where: Mapping[str, str]) -> pa.Table:
+        """Its done rows with these values of key fields, and a column `record`."""
+        with self._opened(repeating=True) as file:
+            rows = packed_rows(file, contents, where)
+        if rows is None:
+            done = [record for record in self.records() if record.done]
+            found = [(record, commit_of(record, self.content(record))) for record in done]
+            names = pa.array([record.name for record in done], pa.string())
+            rows = chosen(table_of(found, contents).add_column(0, "record", names), where)
+        return rows
+
+    def _texts(self, group: int) -> pa.Array:
+        known, texts = self._last  # together: threads may read other groups meanwhile
+        if known != group:
+            with self._opened() as file:
+                texts = file.read_row_group(group, ["commit"])["commit"].combine_chunks()
+            self._last = group, texts
+        return texts
+
+    @contextmanager
+    def _opened(self, repeating: bool = False) -> Iterator[pq.ParquetFile]:
+        """The file; with `repeating`, columns of REPEATING are read as dictionaries."""
         try:
-            table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-            self.path = path
-            self.names: list[str] = table["record"].to_pylist()
-            self._commits = table["commit"].combine_chunks()
+            with pq.ParquetFile(
+                pa.BufferReader(self._content),
+                metadata=getattr(self, "_metadata", None),
+                read_dictionary=sorted(self._columns & REPEATING) if repeating else None,
+                page_checksum_verification=True,
+            ) as file:
+                yield file
         except (pa.ArrowException, OSError, KeyError) as error:
             damaged = "CRC checksum" in str(error)  # of a page
             raise (DamagedError if damaged else WarehouseError)(
                 f"it is no file of commit records ({error})"
             ) from error
-
-    def records(self, slugs: Iterable[str] | None = None) -> Iterator[Record]:
-        """Its records, or those of the keys with these slugs."""
-        for name in self.names if slugs is None else self._of(slugs):
-            if not (record := parse_record(name, self.path)):
-                raise NewerError(
-                    f"{self.path} has a record named {name!r}, which this version does not know. "
-                    "Use the version that wrote it."
-                )
-            yield record
-
-    def content(self, record: Record) -> bytes:
-        """The JSON of one of its records."""
-        return self._commits[bisect_left(self.names, record.name)].as_py().encode()
 
     def _of(self, slugs: Iterable[str]) -> Iterator[str]:
         for slug in slugs:
@@ -211,6 +309,38 @@ class Pack:
                 if not self.names[index].startswith(f"{slug}."):
                     break
                 yield self.names[index]
+
+
+def packed(contents: Mapping[str, bytes], commits: Mapping[str, Commit]) -> bytes:
+    """The content of a pack of these commits and their JSON, by the names of their records."""
+    names = sorted(commits)
+    found = [(known_record(name), commits[name]) for name in names]
+    columns = [[contents[name].decode() for name in names], names]
+    table = table_of(found, contents_of(commits.values()))
+    for (name, kind), column in zip(reversed(RECORD), columns, strict=True):
+        table = table.add_column(0, name, pa.array(column, kind))
+    content = pa.BufferOutputStream()
+    pq.write_table(
+        table, content, row_group_size=GROUP, compression="zstd", write_page_checksum=True
+    )
+    made: bytes = content.getvalue().to_pybytes()
+    return made
+
+
+def known_record(name: str, place: str = "") -> Record:
+    """The record of a name in a pack. Raises NewerError when it is not of this version."""
+    if not (record := parse_record(name, place)):
+        raise NewerError(f"it has a record named {name!r}, which this version does not know")
+    return record
+
+
+def _of_slugs(names: pa.ChunkedArray, slugs: Collection[str], place: str) -> list[Record]:
+    """Those of the records in a pack that are of keys with these slugs."""
+    if not slugs:
+        return []
+    own = pc.struct_field(pc.extract_regex(names, "^(?P<slug>[^.]*)"), "slug")
+    found = names.filter(pc.is_in(own, pa.array(sorted(slugs), pa.string())))
+    return [known_record(name, place) for name in found.to_pylist()]
 
 
 def commit_of(record: Record, content: bytes) -> Commit:

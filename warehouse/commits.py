@@ -36,6 +36,7 @@ RECORD_NAME = re.compile(
 )
 CHECKSUM_DIGITS = 32
 WITHDRAWN = "withdrawn"  # the fingerprint of a commit that took out what its key had
+ABSENT = ""
 CHANGED = "its checksum is not the one it was published with"
 
 
@@ -90,7 +91,8 @@ class Input:
     """A commit that another was made from.
 
     `contents` names what was read of it, see `Commit.content`: while it has the same contents, what
-    was made from them is current.
+    was made from them is current. The fingerprint is ABSENT where there was none, and it would have
+    been read: while there is none, what was made without it is current.
     """
 
     stage: str

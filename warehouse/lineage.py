@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse.commits import KEY_FIELDS, Commit, Input, Key, printable
+from warehouse.commits import ABSENT, KEY_FIELDS, Commit, Input, Key, printable
 
 COMMITS = pa.schema(
     [(name, pa.string()) for name in ("stage", *KEY_FIELDS, "fingerprint", "status", "error")]
@@ -51,7 +51,10 @@ class Staleness:
     def _replaced(self, commit: Commit) -> bool:
         for given in commit.inputs:
             current = self._current((given.stage, given.key))
-            if current is None or not _has(current, given) or self(current):
+            if given.fingerprint == ABSENT:
+                if current is not None:
+                    return True
+            elif current is None or not _has(current, given) or self(current):
                 return True
         return False
 

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from warehouse.commit_log import CommitLog
+from warehouse.commit_table import key_table, keys_of
 from warehouse.commits import KEY_FIELDS, STAGES, WITHDRAWN, Commit, Key, Record, readable
 from warehouse.data_files import read_rows
 from warehouse.lineage import Staleness, commits_table
 from warehouse.names import put_at
+from warehouse.planning import are_made
 from warehouse.queries import open_views
 from warehouse.schemas import FORMAT_VERSION, WarehouseError, schema_of
 from warehouse.storage import Disk, Storage, open_storage
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     import duckdb
 
 MARKER = "warehouse.json"
-FEW = 64  # keys whose records are looked for one by one
 ATTEMPTS = 3  # to see a state that another process's gc does not tear apart
 
 
@@ -88,11 +90,10 @@ class Reading:
 
         Data whose files or weights were deleted is missing too.
         """
-        keys = wanted.keys() if len(wanted) < FEW else None
-        current = self.current(stage, keys)
-        fitting = [c for key, c in current.items() if wanted.get(key) == c.fingerprint]
-        there = {commit.key for commit in self._with_weights(self.intact(fitting))}
-        return [key for key in wanted if key not in there]
+        keys = key_table(wanted)
+        named = pa.chunked_array([list(wanted.values())], pa.string())
+        made = are_made(self, stage, keys, named)
+        return list(keys_of(keys.filter(pc.invert(made))))
 
     def intact(self, commits: Collection[Commit]) -> list[Commit]:
         """Those of the commits that have all their files."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS, FIRST_WAIT, LONGEST_WAIT = 8, 0.1, 10.0  # seconds; each wait is twice the one before
 REQUESTS = 16  # at once, of an object store
+FEW = 64  # files of a folder that are looked for one by one, on disk
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -181,7 +182,21 @@ class Disk(Storage):
         self._fs = fs.SubTreeFileSystem(self.url, fs.LocalFileSystem())
 
     def existing(self, paths: Iterable[str]) -> set[str]:
-        return {path for path in paths if (self.root / path).is_file()}
+        by_folder: dict[str, set[str]] = {}
+        for path in paths:
+            by_folder.setdefault(path.rpartition("/")[0], set()).add(path)
+        return {path for where, some in by_folder.items() for path in self._existing(where, some)}
+
+    def _existing(self, folder: str, paths: set[str]) -> set[str]:
+        """Of paths in one folder."""
+        if len(paths) <= FEW:
+            return {path for path in paths if (self.root / path).is_file()}
+        try:
+            with os.scandir(self.root / folder) as entries:
+                there = {entry.name for entry in entries if entry.is_file()}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        return {path for path in paths if path.rpartition("/")[2] in there}
 
     def write(self, path: str, content: bytes) -> None:
         target = self.root / path

@@ -147,7 +147,9 @@ def search(
         plan = vector_plan(store, searched(store, trained), dataset, split, tracks)
         missing, failed = unmade_vectors(plan)
         if missing or (failed and text is None):
-            console.print(f"{len(missing)} of {len(plan.wanted)} videos have no search vectors yet")
+            console.print(
+                f"{len(missing)} of {plan.keys.num_rows} videos have no search vectors yet"
+            )
             with prefect_api():
                 index_tracks(store.url, trained.run_id, dataset, split, workers, tracks)
             _, failed = unmade_vectors(plan)

@@ -200,7 +200,7 @@ class Setup:
         run = find_run(store, run_id)
         chosen = (tracks or run.tracks_of(store, dataset, split)).name
         plan = score_plan(store, run, dataset, split, chosen)
-        missing = {key: plan.wanted[key] for key in plan.missing()}
+        missing = plan.to_make()
         for outcome in make_each(EVALUATE, store, missing, run):
             if outcome.status == "failed":
                 message = f"evaluate: {outcome.video_id} failed: {outcome.message}"

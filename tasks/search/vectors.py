@@ -30,6 +30,8 @@ from tasks.tables import read_candidates, read_track_features, rows
 from tasks.track_sets import sets_of
 from tasks.worker import device
 from warehouse import Commit, Key, Warehouse, WarehouseError, fingerprint
+from warehouse.commit_table import KEYS, keys_of, with_fields
+from warehouse.planning import current_keys
 
 AT_MOST = 256  # reference texts
 LONGEST_REFERENCE = 200  # characters
@@ -103,32 +105,33 @@ def vector_plan(
             n for n, s in sets.items() if n == tracks or (not tracks and like in (None, s.tokens))
         ]
         chosen |= {name: fitting[0]} if fitting else {}
-    tracked = {
-        key: commit
-        for key, commit in store.current(PRECOMPUTE.name, **where).items()
-        if chosen.get((key.dataset, key.split)) == key.track_set
-    }
-    if not tracked:
+    of_splits = [
+        current_keys(store, "precompute", dataset=name[0], split=name[1], track_set=track_set)
+        for name, track_set in chosen.items()
+    ]
+    tracked = pa.concat_tables([KEYS.empty_table(), *of_splits])
+    if not tracked.num_rows:
         named = "/".join(where.values()) or "any data set"
         raise WarehouseError(
             f"there are no mask tracks of {named} in {store.url} that run {about.run.run_id} can "
             "search. `sola tracks` lists those there are, `sola precompute` makes them."
         )
-    if stale := store.stale(tracked.values()):
+    commits = store.current(PRECOMPUTE.name, list(keys_of(tracked))).values()
+    if stale := store.stale(commits):
         mend = sorted({PRECOMPUTE.redo(commit.key) for commit in stale})
         raise WarehouseError(
-            f"the tracks of {len(stale)} of {len(tracked)} videos to search are of frames that "
+            f"the tracks of {len(stale)} of {len(commits)} videos to search are of frames that "
             f"were replaced since. Run {', '.join(mend)}."
         )
-    keys = [key.of(run_id=about.run.run_id) for key in tracked]
-    return Plan(SEARCH, store, keys, about)
+    return Plan(SEARCH, store, with_fields(tracked, run_id=about.run.run_id), about)
 
 
 def unmade_vectors(plan: Plan) -> tuple[set[Key], set[Key]]:
     """The videos without up-to-date vectors: those to make, and those that failed as they are."""
-    missing, failures = set(plan.missing()), plan.store.failures(SEARCH.name)
-    failed = {k for k in missing if k in failures and failures[k].fingerprint == plan.wanted[k]}
-    return missing - failed, failed
+    missing = plan.to_make()
+    failures = plan.store.failures(SEARCH.name) if missing else {}
+    failed = {k for k in missing if k in failures and failures[k].fingerprint == missing[k]}
+    return missing.keys() - failed, failed
 
 
 def _vectors(unit: Unit) -> dict[str, pa.Table]:

@@ -23,8 +23,10 @@ from tasks.stages.scoring import baseline_scores
 from tasks.tables import read_expressions, read_objects, read_video, rows
 from tasks.worker import device, precision
 from warehouse import Key, Warehouse, WarehouseError, fingerprint
+from warehouse.commit_table import with_fields
 from warehouse.frames import frames_of
 from warehouse.masks import mask_columns
+from warehouse.planning import current_keys
 
 
 def baseline_run(recipe: Recipe) -> str:
@@ -46,14 +48,13 @@ def baseline_plan(store: Warehouse, dataset: str, split: str, recipe: Recipe) ->
     Raises:
         WarehouseError: nothing of the split is ingested.
     """
-    ingested = store.current("ingest", dataset=dataset, split=split)
-    if not ingested:
+    ingested = current_keys(store, "ingest", dataset=dataset, split=split)
+    if not ingested.num_rows:
         raise WarehouseError(
             f"there are no videos of {dataset}/{split} in {store.url}. Run `sola precompute "
             f"--dataset {dataset} --split {split}` first."
         )
-    run_id = baseline_run(recipe)
-    return Plan(BASELINE, store, [key.of(run_id=run_id) for key in ingested], recipe)
+    return Plan(BASELINE, store, with_fields(ingested, run_id=baseline_run(recipe)), recipe)
 
 
 def _baseline(unit: Unit) -> dict[str, pa.Table]:

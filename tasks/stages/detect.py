@@ -108,7 +108,8 @@ def import_boxes(
     plan = Plan(DETECT, store, boxes, track_set)
     wanted = {
         key: fingerprint(planned=planned, boxes=boxes[key].to_pylist())
-        for key, planned in plan.wanted.items()
+        for key in boxes
+        if (planned := plan.fingerprint(key))
     }
 
     def tables(key: Key) -> dict[str, pa.Table]:

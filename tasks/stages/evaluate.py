@@ -30,12 +30,14 @@ from tasks.tables import (
 )
 from tasks.worker import device
 from warehouse import Key, Warehouse
+from warehouse.commit_table import with_fields
+from warehouse.planning import current_keys
 
 
 def score_plan(store: Warehouse, run: Run, dataset: str, split: str, track_set: str) -> Plan:
     """The predictions and scores of a run for each video that has tracks of this set."""
-    tracked = store.current("precompute", dataset=dataset, split=split, track_set=track_set)
-    return Plan(EVALUATE, store, [key.of(run_id=run.run_id) for key in tracked], run)
+    tracked = current_keys(store, "precompute", dataset=dataset, split=split, track_set=track_set)
+    return Plan(EVALUATE, store, with_fields(tracked, run_id=run.run_id), run)
 
 
 def _scores(unit: Unit) -> dict[str, pa.Table]:

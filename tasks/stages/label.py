@@ -1,5 +1,6 @@
 """Pseudo-labels: the IoU of every track with the ground truth of every expression."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,27 @@ from tasks.stage import Plan, Stage, Unit
 from tasks.stages.ingest import INGEST
 from tasks.stages.precompute import PRECOMPUTE
 from tasks.tables import read_expressions, read_mask_tracks, read_objects, rows
-from warehouse import Warehouse
+from warehouse import Key, Warehouse
+from warehouse.planning import current_keys
 
 
 def label_plan(store: Warehouse, dataset: str, split: str, track_set: str, recipe: Recipe) -> Plan:
     """The labels of each labelled video of a split that has tracks of this set."""
-    tracked = store.current("precompute", dataset=dataset, split=split, track_set=track_set)
-    ingested = store.current("ingest", dataset=dataset, split=split)
-    there = [ingested[key.of(track_set="")] for key in tracked if key.of(track_set="") in ingested]
-    expressions = store.read("expressions", there)
-    labelled = set(
-        expressions.filter(pc.is_valid(expressions["object_ids"]))["video_id"].to_pylist()
-    )
-    return Plan(LABEL, store, [key for key in tracked if key.video_id in labelled], recipe)
+    tracked = current_keys(store, "precompute", dataset=dataset, split=split, track_set=track_set)
+    plan = Plan(LABEL, store, tracked, recipe)
+    without = _unlabelled(store, plan.missing())  # what has labels is labelled
+    if not without:
+        return plan
+    labelled = pc.invert(pc.is_in(tracked["video_id"], pa.array(without, pa.string())))
+    return Plan(LABEL, store, tracked.filter(labelled), recipe)
+
+
+def _unlabelled(store: Warehouse, keys: Sequence[Key]) -> list[str]:
+    """The videos of these keys of which no expression says what it is about."""
+    ingested = store.current("ingest", {INGEST.key(key) for key in keys}) if keys else {}
+    expressions = store.read("expressions", ingested.values())
+    labelled = expressions.filter(pc.is_valid(expressions["object_ids"]))["video_id"].to_pylist()
+    return sorted({key.video_id for key in keys} - set(labelled))
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

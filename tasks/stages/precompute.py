@@ -17,7 +17,8 @@ from tasks.stages.ingest import INGEST
 from tasks.tables import read_boxes, read_mask_tracks, read_objects, read_video, track_tables
 from tasks.track_sets import TrackSet
 from tasks.worker import device, precision
-from warehouse import Commit, Key, Warehouse
+from warehouse import Commit, Warehouse
+from warehouse.commit_table import video_keys
 from warehouse.frames import frames_of
 from warehouse.sources.base import VOID
 
@@ -45,8 +46,7 @@ def track_plan(
 ) -> Plan:
     """The tracks of these videos."""
     check_tracker(track_set.tracker)
-    name = track_set.name
-    keys = [Key(dataset=dataset, split=split, video_id=v, track_set=name) for v in video_ids]
+    keys = video_keys(video_ids, dataset=dataset, split=split, track_set=track_set.name)
     return Plan(PRECOMPUTE, store, keys, track_set)
 
 

@@ -1,0 +1,153 @@
+"""Commits as the rows of a table: what a plan needs of a million of them, and no million objects.
+
+A row has the fields of the key, those that the records of a key are sorted by, `paths`, and
+content:<name> for contents, see `Commit.content`. Packs have these columns beside their records.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from warehouse.commits import Commit, Key, Record
+
+ORDER = ("generation", "fingerprint", "version", "unique")
+REPEATING = {"dataset", "split", "run_id", "experiment", "track_set", "paths"}
+NAMED = pa.dictionary(pa.int32(), pa.string())
+KEYS = pa.schema([(name, NAMED if name in REPEATING else pa.string()) for name in Key.__slots__])
+ROWS = pa.schema(
+    [
+        *KEYS,
+        ("generation", pa.int64()),
+        ("fingerprint", pa.string()),
+        ("version", pa.int64()),
+        ("unique", pa.string()),
+        ("paths", NAMED),  # of all files of a done commit, as a JSON list; null for a failed one
+    ]
+)
+RECORD = [("record", pa.string()), ("commit", pa.string())]  # a pack's first columns
+NO_FILES = json.dumps([])
+BATCH = 1 << 16  # rows
+
+
+def table_of(found: Sequence[tuple[Record, Commit]], contents: Iterable[str]) -> pa.Table:
+    """The rows of commits, with a column for each of the contents."""
+    commits = [commit for _, commit in found]
+    columns = {name: [getattr(commit.key, name) for commit in commits] for name in KEYS.names}
+    columns |= {name: [getattr(record, name) for record, _ in found] for name in ORDER}
+    columns["paths"] = [
+        json.dumps([*c.paths, *c.weights]) if c.status == "done" else None for c in commits
+    ]
+    for name in contents:
+        columns[content_column(name)] = [
+            commit.content(name) if name in contents_of([commit]) else None for commit in commits
+        ]
+    return pa.table(columns, schema=_schema(contents))
+
+
+def contents_of(commits: Iterable[Commit]) -> list[str]:
+    """The names of the contents that some of the commits have."""
+    return sorted({name for commit in commits for name in (*commit.contents, *commit.files)})
+
+
+def packed_rows(
+    pack: pq.ParquetFile, contents: Sequence[str], where: Mapping[str, str]
+) -> pa.Table | None:
+    """The done rows of a pack with these values of key fields, and a column `record`.
+
+    None for a pack without these columns, or with others, of a newer version.
+    """
+    there = pack.schema_arrow.names
+    known = [*(name for name, _ in RECORD), *ROWS.names]
+    if [name for name in there if not name.startswith(content_column(""))] != known:
+        return None
+    schema = pa.schema([RECORD[0], *_schema(contents)])
+    parts = [schema.empty_table()]
+    columns = [name for name in schema.names if name in there]
+    for batch in pack.iter_batches(BATCH, columns=columns, use_threads=False):  # less memory
+        part = chosen(pa.table(batch), where)
+        for name in set(schema.names) - set(there):
+            part = part.append_column(name, pa.nulls(part.num_rows, pa.string()))
+        parts.append(part.select(schema.names).cast(schema))
+    # Each part has a dictionary of its own, of all that the file has so far.
+    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+
+
+def chosen(rows: pa.Table, where: Mapping[str, str]) -> pa.Table:
+    """The rows of done commits with these values of key fields."""
+    there = pc.is_valid(rows["paths"])
+    for name, value in where.items():
+        there = pc.and_(there, pc.equal(rows[name], value))
+    return rows.filter(there)
+
+
+def current(rows: pa.Table) -> pa.Table:
+    """Of each key the last of its done rows, as records are sorted, if it was not withdrawn."""
+    keys = identity(rows)
+    if pc.count_distinct(keys).as_py() < rows.num_rows:
+        ordered = rows.select(ORDER).append_column("key", keys)
+        order = pc.sort_indices(ordered, [(name, "ascending") for name in ("key", *ORDER)])
+        keys = keys.take(order).combine_chunks()
+        rows = rows.take(order).filter(
+            pa.concat_arrays([pc.not_equal(keys[:-1], keys[1:]), pa.array([True])])
+        )
+    return rows.filter(pc.not_equal(rows["paths"], NO_FILES))
+
+
+def rows_for(keys: pa.Table, rows: pa.Table) -> pa.Table:
+    """The row of each of the keys; one of nulls where there is none."""
+    found = pc.index_in(identity(keys), value_set=identity(rows).combine_chunks())
+    return rows.unify_dictionaries().combine_chunks().take(found.combine_chunks())
+
+
+def identity(rows: pa.Table) -> pa.ChunkedArray:
+    """The key of each row as one text."""
+    fields = [rows[name].cast(pa.string()) for name in KEYS.names]
+    return pc.binary_join_element_wise(*fields, "\0")
+
+
+def key_table(keys: Iterable[Key]) -> pa.Table:
+    """Keys as rows."""
+    keys = list(keys)
+    columns = {name: [getattr(key, name) for key in keys] for name in KEYS.names}
+    return pa.table(columns, schema=KEYS)
+
+
+def video_keys(video_ids: Sequence[str], **others: str) -> pa.Table:
+    """The keys of videos, with these values of the other fields."""
+    videos = pa.array(video_ids, pa.string())
+    fields = [field for field in KEYS if field.name != "video_id"]
+    columns = {f.name: pa.repeat(others.get(f.name, ""), len(videos)).cast(f.type) for f in fields}
+    return pa.table(columns | {"video_id": videos}).select(KEYS.names)
+
+
+def keys_of(rows: pa.Table) -> Iterator[Key]:
+    """Rows as keys."""
+    columns = [rows[name].to_pylist() for name in KEYS.names]
+    return (Key(*fields) for fields in zip(*columns, strict=True))
+
+
+def with_fields(keys: pa.Table, **values: str) -> pa.Table:
+    """The keys with other values of these fields."""
+    for name, value in values.items():
+        field = KEYS.field(name)
+        column = pa.repeat(value, keys.num_rows).cast(field.type)
+        keys = keys.set_column(keys.column_names.index(name), field, column)
+    return keys
+
+
+def shared_fields(keys: pa.Table) -> dict[str, str]:
+    """The fields that have one value in all of the keys, and that value."""
+    values = {name: pc.unique(keys[name]) for name in KEYS.names if name in REPEATING}
+    return {name: found[0].as_py() for name, found in values.items() if len(found) == 1}
+
+
+def _schema(contents: Iterable[str]) -> pa.Schema:
+    return pa.schema([*ROWS, *((content_column(name), pa.string()) for name in contents)])
+
+
+def content_column(name: str) -> str:
+    """The column of contents of this name."""
+    return f"content:{name}"
