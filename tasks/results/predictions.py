@@ -71,18 +71,11 @@ def evaluated_videos(
     if missing or not known:
         _refuse(key, "have no predictions", missing, len(known), EVALUATE.redo(key))
     stale = store.stale([video.evaluated for video in found.values()])
-    stale += [video.evaluated for video in found.values() if _has_new_tracks(video)]
     if stale:
         what = "have predictions of tracks or expressions that were replaced since"
         wrong = {commit.key.video_id for commit in stale}
         _refuse(key, what, wrong, len(known), to_mend(store, stale))
     return list(found.values())
-
-
-def _has_new_tracks(video: EvaluatedVideo) -> bool:
-    """Whether there are tracks, of boxes, that there were not when the video was evaluated."""
-    read = {given.stage for given in video.evaluated.inputs}
-    return bool(read) and not read.issuperset(commit.stage for commit in video.tracks)
 
 
 def predicted_videos(
