@@ -137,14 +137,17 @@ def wanted_vectors(
         )
     references = fingerprint(texts=texts)
     return {
-        replace(key, run_id=run["run_id"]): fingerprint(
-            run=run["run_id"],
-            references=references,
-            tracks=[commit.files[table].sha256 for table in ("tokens", "masks")],
-            version=VERSION,
+        replace(key, run_id=run["run_id"]): _vectors_fingerprint(
+            run["run_id"], references, *(commit.files[t].sha256 for t in ("tokens", "masks"))
         )
         for key, commit in precomputed.items()
     }
+
+
+@lru_cache(maxsize=None)
+def _vectors_fingerprint(run_id: str, references: str, *tracks: str) -> str:
+    """What a video's vectors depend on; kept, as every query of a process asks for all of them."""
+    return fingerprint(run=run_id, references=references, tracks=tracks, version=VERSION)
 
 
 @task(cache_policy=NO_CACHE)
