@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -144,7 +144,7 @@ def wanted_vectors(
     }
 
 
-@lru_cache(maxsize=None)
+@cache
 def _vectors_fingerprint(run_id: str, references: str, *tracks: str) -> str:
     """What a video's vectors depend on; kept, as every query of a process asks for all of them."""
     return fingerprint(run=run_id, references=references, tracks=tracks, version=VERSION)
