@@ -270,12 +270,10 @@ def _hits(store: Warehouse, run: dict, scored: Sequence[Scored]) -> list[Hit]:
     calibration = calibration_of(run)
     keys = {key for _, key, _ in scored}
     ingested, precomputed = store.current("ingest", keys), store.current("precompute", keys)
-    frames = {k: store.read("videos", [c])["frame_count"][0].as_py() for k, c in ingested.items()}
-    visible = {
-        (key, row["track_id"]): row["visible_frames"]
-        for key, commit in precomputed.items()
-        for row in store.read("tracks", [commit]).to_pylist()
-    }
+    videos = store.read("videos", ingested.values()).to_pylist()
+    frames = {_video(row): row["frame_count"] for row in videos}
+    tracks = store.read("tracks", precomputed.values()).to_pylist()
+    visible = {(_video(row), row["track_id"]): row["visible_frames"] for row in tracks}
     return [
         Hit(
             dataset=key.dataset,
@@ -289,6 +287,11 @@ def _hits(store: Warehouse, run: dict, scored: Sequence[Scored]) -> list[Hit]:
         )
         for logit, key, n in scored
     ]
+
+
+def _video(row: dict) -> Key:
+    """The video that a row of a table is about."""
+    return Key(row["dataset"], row["split"], row["video_id"])
 
 
 # --- the model --------------------------------------------------------------------------------
