@@ -212,7 +212,7 @@ class TwoTowerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the training loss: BCE + alignment_weight * alignment.
+    """Weights of the training loss: BCE + alignment_weight * alignment, or a contrast instead.
 
     positive_weight: weight of a positive track in the BCE of the scores.
     alignment_weight: 0 leaves the alignment loss out (paper Table 5a).
@@ -220,6 +220,8 @@ class LossConfig:
         distances (Eq. 7-8), which have none of the settings below.
     alignment_positive_weight: weight of the positive anchor's part of the alignment loss.
     alignment_log_scale: dot products with anchors are multiplied by exp(alignment_log_scale).
+    contrast_weight: two-tower selector: weight of the loss that asks positive tracks to come before
+        the tracks of the other videos that are computed together (`training.videos_at_once`).
     """
 
     positive_weight: float = 1.5
@@ -227,6 +229,7 @@ class LossConfig:
     alignment: Literal["release", "paper"] = "release"
     alignment_positive_weight: float = 1.5
     alignment_log_scale: float = 0.07
+    contrast_weight: float = 0.0
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -243,7 +246,8 @@ class TrainingConfig:
         of so many videos (release: one expression). With more the steps are fewer and less noisy,
         so tune the learning rate again.
     videos_at_once: how many of a step's videos are computed together; the gradients of the step's
-        parts are added up. It bounds memory and changes only rounding and dropout.
+        parts are added up. It bounds memory and changes only rounding and dropout,
+        and which tracks a contrast sees.
     schedule: "plateau" halves the learning rate after 5 epochs without a better validation loss;
         "linear" falls from the first step to 0 after the last; "cosine" warms up over the first
         5 % of the steps, then falls to 0 at the last.

@@ -83,6 +83,11 @@ class Recipe:
                 f"loss.alignment_weight={self.loss.alignment_weight}: the two-tower selector has "
                 "no negative anchors to align with; set it to 0."
             )
+        if self.loss.contrast_weight and not isinstance(self.selector, TwoTowerConfig):
+            raise ValueError(
+                f"loss.contrast_weight={self.loss.contrast_weight}: only the two-tower selector "
+                "scores the tracks of other videos; set it to 0."
+            )
         if self.tau is None and not self.training.kept_out:
             raise ValueError(
                 "tau=none is chosen on videos that are kept out of training, and "
@@ -130,7 +135,7 @@ TWO_TOWER = replace(
     name="two-tower",
     token_features="pointer+geometry",
     selector=TwoTowerConfig(),
-    loss=LossConfig(positive_weight=1.0, alignment_weight=0.0),
+    loss=LossConfig(positive_weight=1.0, alignment_weight=0.0, contrast_weight=0.1),
     training=TrainingConfig(
         epochs=30,
         learning_rate=2e-3,

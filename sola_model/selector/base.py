@@ -64,8 +64,7 @@ class Selector(nn.Module):
 
         Raises ValueError as `forward` does.
         """
-        self.check_tokens(batch.tokens_VNTD, axes=4)
-        self._check_text(batch.text_EWC, batch.words_EW)
+        self.check_batch(batch)
         return self._score(batch)
 
     def _score(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -76,6 +75,11 @@ class Selector(nn.Module):
 
         Raises ValueError for fewer than two tokens and for tokens that are not finite.
         """
+
+    def check_batch(self, batch: Batch) -> None:
+        """Raise ValueError for tokens or text of another shape, and for some not finite."""
+        self.check_tokens(batch.tokens_VNTD, axes=4)
+        self._check_text(batch.text_EWC, batch.words_EW)
 
     def check_tokens(self, tokens: Tensor, *, axes: int) -> None:
         """Raise ValueError for tokens of another shape, and for some that are not finite."""

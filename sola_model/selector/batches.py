@@ -52,6 +52,10 @@ class Batch:
         """The same for each expression: the tracks that it has a score with."""
         return self.tracks_VN[self.video_E]
 
+    def of_own_video(self, x_EVN: Tensor) -> Tensor:
+        """Of values for the tracks of every video those (E, N) of each expression's own video."""
+        return x_EVN[torch.arange(len(x_EVN), device=x_EVN.device), self.video_E]
+
     def to(self, device: str | torch.device) -> "Batch":
         """The batch on another device; from pinned memory the copy does not wait."""
         moved = {

@@ -1,8 +1,9 @@
-"""The training loss of the track selector: BCE of the scores plus an alignment loss.
+"""The training loss of the track selector: BCE of the scores plus an alignment or contrast loss.
 
-All functions take one expression or a leading axis E of several; they then return the mean of the
-expressions' own losses. tracks_EN is False where an expression has no such track (padding of a
-batch of videos, see `sola_model.selector.batches`). Axes as in `sola_model.selector.network`.
+All functions but `contrast_loss` take one expression or a leading axis E of several; they then
+return the mean of the expressions' own losses. tracks_EN is False where an expression has no such
+track (padding of a batch of videos, see `sola_model.selector.batches`). Axes as in
+`sola_model.selector.network`.
 """
 
 import math
@@ -13,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sola_model.recipes import LossConfig
+from sola_model.selector.batches import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Scalar tensors; total = bce + alignment_weight * alignment."""
+    """Scalar tensors; total = bce + alignment_weight * alignment (+ contrast_weight * contrast)."""
 
     bce: Tensor
     alignment: Tensor
@@ -70,6 +72,25 @@ def alignment_loss(
     return _mean(
         config.alignment_positive_weight * to_text_EN + to_negatives_ENA.mean(dim=-1), tracks_EN
     )
+
+
+def contrast_loss(logits_EVN: Tensor, labels_EN: Tensor, batch: Batch) -> Tensor:
+    """How far positive tracks are from coming before all tracks of the batch's other videos.
+
+    Source: InfoNCE (van den Oord et al., Representation Learning with Contrastive Predictive
+    Coding, 2018), the cross-entropy of each positive track among itself and those. Whether an
+    expression is true of another video is not known, but it rarely is. Only an order is asked for:
+    a constant added to an expression's logits changes nothing, so the BCE alone says how high they
+    are. Mean over expressions of the mean over positive tracks, 0 where there are none, and for a
+    batch of one video.
+    """
+    if len(batch.tracks) == 1:
+        return logits_EVN.new_zeros(())
+    own_EV = F.one_hot(batch.video_E, len(batch.tracks)).bool()
+    others_EVN = ~own_EV[..., None] & batch.tracks_VN
+    others_E = logits_EVN.masked_fill(~others_EVN, -torch.inf).flatten(1).logsumexp(dim=1)
+    loss_EN = F.softplus(others_E[:, None] - batch.of_own_video(logits_EVN))
+    return ((loss_EN * labels_EN).sum(dim=1) / labels_EN.sum(dim=1).clamp(min=1)).mean()
 
 
 def total_loss(

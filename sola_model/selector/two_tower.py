@@ -46,13 +46,25 @@ class TwoTower(Selector):
         self.motion = Motion(config.width)
         self.text = TextTower(config, self.object_dim)
 
+    def forward_everywhere(self, batch: Batch) -> Tensor:
+        """Score logits (E, V, N) of every expression with the tracks of all the batch's videos.
+
+        Those of padding mean nothing. Raises ValueError as `forward` does.
+        """
+        self.check_batch(batch)
+        return self._everywhere(batch)[0]
+
     def _score(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits_EVN, tracks_VNK = self._everywhere(batch)
+        tracks_ENK = tracks_VNK[batch.video_E] * batch.tracks_EN[..., None]
+        return batch.of_own_video(logits_EVN) * batch.tracks_EN, tracks_ENK
+
+    def _everywhere(self, batch: Batch) -> tuple[Tensor, Tensor]:
         tracks_VNK = self.encode_tracks(batch.tokens_VNTD, batch.frames)
         query_EWK, bias_EW = self.text(batch.text_EWC)
         words_EW = self._heard(batch.words_EW)
-        tracks_ENK = tracks_VNK[batch.video_E] * batch.tracks_EN[..., None]
-        fits_ENW = tracks_ENK @ query_EWK.transpose(1, 2) + bias_EW[:, None]
-        return product_of_experts(fits_ENW, words_EW[:, None]) * batch.tracks_EN, tracks_ENK
+        fits_EVNW = torch.einsum("vnk,ewk->evnw", tracks_VNK, query_EWK) + bias_EW[:, None, None]
+        return product_of_experts(fits_EVNW, words_EW[:, None, None]), tracks_VNK
 
     def encode_tracks(self, tokens_VNTD: Tensor, frames: Sequence[int]) -> Tensor:
         """The vectors tracks_VNK of mask tracks; `frames` of each video are no padding."""

@@ -20,7 +20,7 @@ import torch
 from sola_model.selector.search import Query
 from warehouse import Commit, Key, Warehouse, fingerprint
 
-ROWS = 65_536  # of the vectors that are multiplied at once
+ROWS = 4096  # of the vectors that are multiplied at once: few enough to stay in a core's cache
 COMMITS = 512  # read at once
 ATTEMPTS = 3
 

@@ -145,12 +145,10 @@ def _hits(store: Warehouse, run: Run, scored: Sequence[Scored]) -> list[Hit]:
     keys = {key for _, key, _ in scored}
     ingested = store.current("ingest", {key.of(track_set="") for key in keys})
     precomputed = store.current("precompute", keys)
-    frames = {k: store.read("videos", [c])["frame_count"][0].as_py() for k, c in ingested.items()}
-    visible = {
-        (key, row["track_id"]): row["visible_frames"]
-        for key, commit in precomputed.items()
-        for row in store.read("tracks", [commit]).to_pylist()
-    }
+    videos = store.read("videos", ingested.values()).to_pylist()
+    frames = {_key(row): row["frame_count"] for row in videos}
+    tracks = store.read("tracks", precomputed.values()).to_pylist()
+    visible = {(_key(row), row["track_id"]): row["visible_frames"] for row in tracks}
     return [
         Hit(
             dataset=key.dataset,
@@ -165,3 +163,8 @@ def _hits(store: Warehouse, run: Run, scored: Sequence[Scored]) -> list[Hit]:
         )
         for logit, key, n in scored
     ]
+
+
+def _key(row: dict) -> Key:
+    """The video, and the track set, that a row of a table is about."""
+    return Key(row["dataset"], row["split"], row["video_id"], track_set=row.get("track_set", ""))

@@ -9,6 +9,7 @@ import torch
 from sola_model.masks.geometry import CHANNELS, VISIBLE
 from sola_model.recipes import DEMO, DEMO_RELEASE, TWO_TOWER, TwoTowerConfig, override, recipe_from
 from sola_model.selector.base import Selector
+from sola_model.selector.batches import pad_videos
 from sola_model.selector.checkpoints import import_checkpoint, load_selector, save_selector
 from sola_model.selector.modules import new_selector
 from sola_model.selector.search import query_of, track_vectors
@@ -77,6 +78,21 @@ def test_a_query_gives_the_logits_of_kept_vectors(selector: Selector) -> None:
         logits_N, _ = selector(tokens_NTD, text_WC)
     found_N = query.logits(torch.from_numpy(vectors_NK))
     torch.testing.assert_close(found_N, logits_N, rtol=0, atol=1e-5)
+
+
+def test_the_tracks_of_every_video_score_as_in_their_own(selector: Selector) -> None:
+    videos, texts = [tokens(4, 9), tokens(2, 24, seed=3)], [text(3), text(5, seed=4)]
+    batch = pad_videos([(videos[0], texts[:1]), (videos[1], texts[1:])])
+    logits_EVN = selector.forward_everywhere(batch)
+    assert logits_EVN.shape == (2, 2, 4)
+    for e, text_WC in enumerate(texts):
+        for v, tokens_NTD in enumerate(videos):
+            logits_N, _ = selector(tokens_NTD, text_WC)
+            found_N = logits_EVN[e, v, : len(logits_N)]
+            torch.testing.assert_close(found_N, logits_N, rtol=1e-5, atol=1e-5)
+    batch = replace(batch, text_EWC=batch.text_EWC[..., :-1])
+    with pytest.raises(ValueError, match="Text features have shape"):
+        selector.forward_everywhere(batch)
 
 
 def test_looks_do_not_reach_motion_nor_place_looks(selector: Selector) -> None:
@@ -167,6 +183,8 @@ def test_recipes_that_do_not_fit_are_refused() -> None:
         replace(TWO_TOWER, token_features="pointer")
     with pytest.raises(ValueError, match="no negative anchors"):
         override(DEMO, ["loss.alignment_weight=0.3"])
+    with pytest.raises(ValueError, match="only the two-tower selector"):
+        override(DEMO_RELEASE, ["loss.contrast_weight=0.1"])
     with pytest.raises(ValueError, match=r"kept_out=0.*set one of them"):
         override(DEMO, ["training.kept_out=0"])
     with pytest.raises(ValueError, match=r"between 0 and 0\.5"):

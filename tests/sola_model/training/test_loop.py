@@ -11,9 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sola_model.recipes import TrainingConfig
+from sola_model.selector.batches import pad_videos
 from sola_model.training.loop import train_selector
 from sola_model.training.schedule import epoch_order, steps_per_epoch
-from tests.sola_model.training.training_videos import TINY, make_videos, with_training
+from tests.sola_model.training.training_videos import (
+    TINY,
+    TINY_TWO_TOWER,
+    make_videos,
+    with_geometry_and_words,
+    with_training,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "loss_curve.json"
 
@@ -65,6 +72,26 @@ def test_a_step_of_several_videos_is_the_same_computed_at_once_or_in_parts(tmp_p
         losses.append([(m.train_loss, m.validation_loss) for m in metrics])
     # Weights differ more: AdamW gives a gradient that is 0 but for rounding a full step.
     np.testing.assert_allclose(losses[1:], [losses[0]] * 2, atol=1e-5)
+
+
+def test_contrast_tells_tracks_apart_that_never_meet_in_a_video(tmp_path):
+    """Videos of one track each, of which their expression is true: labels alone say nothing."""
+    alone = [v for v in make_videos(120, 0, tracks=1, expressions=1) if v.labels_EN.all()]
+    videos = with_geometry_and_words(alone)
+    training = replace(TINY.training, epochs=15, videos_per_step=8, videos_at_once=8)
+    right = {}
+    for weight in (0.0, 1.0):
+        loss = replace(TINY_TWO_TOWER.loss, contrast_weight=weight)
+        recipe = replace(TINY_TWO_TOWER, loss=loss, training=training)
+        selector = train_selector(videos, [], recipe, tmp_path / f"{weight}.pt").last
+        batch = pad_videos([(v.tokens_NTD, v.texts) for v in videos])
+        with torch.no_grad():
+            logits_EV = selector.forward_everywhere(batch)[..., 0]
+        kinds_VD = torch.stack([v.tokens_NTD[0, :, :8].mean(dim=0) for v in videos])
+        same_EV = torch.cdist(kinds_VD, kinds_VD) < 1.5
+        comes_first_EV = logits_EV.diagonal()[:, None] > logits_EV
+        right[weight] = comes_first_EV[~same_EV].float().mean()
+    assert right[0.0] < 0.7 < 0.95 < right[1.0]
 
 
 def test_best_weights_are_those_of_the_highest_validation_jf(tmp_path):

@@ -55,7 +55,8 @@ def test_stopped_between_steps(tmp_path, schedule, step):
 
 
 def test_the_two_tower_selector_stopped_between_steps(tmp_path):
-    recipe = replace(TINY_TWO_TOWER, training=replace(TINY_TWO_TOWER.training, epochs=3))
+    together = {"epochs": 4, "videos_per_step": 2, "videos_at_once": 2}
+    recipe = replace(TINY_TWO_TOWER, training=replace(TINY_TWO_TOWER.training, **together))
     videos, validation = with_geometry_and_words(VIDEOS), with_geometry_and_words(VALIDATION)
     whole = train_selector(videos, validation, recipe, tmp_path / "whole.pt")
     assert whole.metrics[-1].train_loss < whole.metrics[0].train_loss

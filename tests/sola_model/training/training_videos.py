@@ -22,7 +22,7 @@ TINY_TWO_TOWER = replace(
     name="tiny-two-tower",
     token_features="pointer+geometry",
     selector=TwoTowerConfig(token_dim=8 + CHANNELS, text_dim=16, vocabulary=20, width=16),
-    loss=LossConfig(positive_weight=1.0, alignment_weight=0.0),
+    loss=LossConfig(positive_weight=1.0, alignment_weight=0.0, contrast_weight=0.1),
 )
 
 
