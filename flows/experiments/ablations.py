@@ -6,13 +6,14 @@ full method; the check marks that say which is which are not in its text, so the
 
 from dataclasses import replace
 
-from flows.experiments.setup import Setup, Training, compare_variants, measured_scores
+from flows.experiments.setup import Setup, Variant, compare_variants, measured_scores
 from sola_model.masks.geometry import CHANNELS
+from tasks import paper
 from tasks.experiments.measured import Measured, share_weights
 from tasks.track_sets import tracks_for
 from warehouse import WarehouseError
 
-FULL = (48.6, 45.2, 52.1)
+FULL = paper.FULL_METHOD
 
 
 def table5a(setup: Setup) -> list[Measured]:
@@ -20,7 +21,7 @@ def table5a(setup: Setup) -> list[Measured]:
     return compare_variants(
         setup,
         {
-            "without alignment loss": (["loss.alignment_weight=0"], (44.5, 41.4, 47.6)),
+            "without alignment loss": (["loss.alignment_weight=0"], paper.WITHOUT_ALIGNMENT),
             "with alignment loss": ([], FULL),
         },
     )
@@ -55,7 +56,7 @@ def tableA2a(setup: Setup) -> list[Measured]:
             "--detector or --boxes."
         )
     without = ["background_in_training=false"]
-    trained_without = setup.trained([Training(seed, without) for seed in range(setup.seeds)])
+    trained_without = setup.trained([Variant(seed, without) for seed in range(setup.seeds)])
     trained_with = setup.full_method()
     rows = []
     for variant, run_ids, inference in (
@@ -67,8 +68,8 @@ def tableA2a(setup: Setup) -> list[Measured]:
         for seed, run_id in enumerate(run_ids):
             if not inference:
                 run_id = share_weights(setup.store, run_id, ["background_in_inference=false"])
-            paper = FULL if variant == "background in both" else None
-            rows += measured_scores(setup, variant, seed, run_id, paper, tracks=tracks)
+            printed = FULL if variant == "background in both" else None
+            rows += measured_scores(setup, variant, seed, run_id, printed, tracks=tracks)
     return rows
 
 
@@ -77,9 +78,8 @@ def tableA2b(setup: Setup) -> list[Measured]:
     return compare_variants(
         setup,
         {
-            "1 layer": (["selector.layers=1"], (42.5, 40.0, 45.1)),
-            "2 layers": (["selector.layers=2"], FULL),
-            "3 layers": (["selector.layers=3"], (48.2, 44.8, 51.5)),
+            f"{layers} layer{'s' * (layers > 1)}": ([f"selector.layers={layers}"], printed)
+            for layers, printed in paper.LAYERS.items()
         },
     )
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from flows.experiments.setup import Setup, Training, measured_scores
+from flows.experiments.setup import Setup, Variant, measured_scores
 from tasks.experiments.measured import Measured, mean_tracks, oracle_jf, token_count
 from tasks.experiments.substitutions import (
     extraction_seconds,
@@ -29,7 +29,7 @@ def learning_curve(setup: Setup) -> list[Measured]:
     whole = min(whole, setup.limit or whole)
     sizes = sorted({max(1, whole // part) for part in (8, 4, 2, 1)})
     seeds = range(setup.seeds)
-    run_ids = iter(setup.trained([Training(seed, limit=n) for n in sizes for seed in seeds]))
+    run_ids = iter(setup.trained([Variant(seed, limit=n) for n in sizes for seed in seeds]))
     rows, points = [], []
     for videos in sizes:
         found = [

@@ -2,9 +2,8 @@
 
 from flows.experiments.setup import Setup, measured_scores
 from tasks.experiments.measured import Measured
+from tasks.paper import SEVERITY_5
 from warehouse.corruptions import CORRUPTIONS, SEVERITIES
-
-SEVERITY_5 = {"gaussian_noise": (44.4, 40.5, 48.3), "motion_blur": (39.8, 36.6, 43.0)}
 
 
 def tableA1(setup: Setup) -> list[Measured]:
@@ -23,7 +22,7 @@ def tableA1(setup: Setup) -> list[Measured]:
         tracks = None
         if corruption:
             tracks = setup.other_tracks(corruption=corruption, detector=setup.detector)
-        paper = SEVERITY_5.get(variant.removesuffix(" 5")) if variant.endswith(" 5") else None
+        printed = SEVERITY_5.get(variant.removesuffix(" 5")) if variant.endswith(" 5") else None
         for seed, run_id in enumerate(run_ids):
-            rows += measured_scores(setup, variant, seed, run_id, paper, tracks=tracks)
+            rows += measured_scores(setup, variant, seed, run_id, printed, tracks=tracks)
     return rows

@@ -18,15 +18,16 @@ from flows.train import train_together, with_seed
 from sola_model.recipes import Recipe, chosen_recipe, of_command, override, recipe_by_name
 from tasks.experiments.measured import Measured, mean_scores
 from tasks.experiments.tables import picture_folder
+from tasks.paper import Scores
 from tasks.runs import find_run
 from tasks.stage import make_each
 from tasks.stages.evaluate import EVALUATE, score_plan
 from tasks.track_sets import TrackSet, track_set_of
-from tasks.training.train import Training as Asked
+from tasks.training.train import Training
 from warehouse import Warehouse, WarehouseError
 
 
-class Training(NamedTuple):
+class Variant(NamedTuple):
     """How a variant is trained.
 
     changes: of the experiment's recipe. others: data sets, each with both its splits, to train on
@@ -37,10 +38,6 @@ class Training(NamedTuple):
     changes: Sequence[str] = ()
     others: Sequence[tuple[str, str, str]] = ()
     limit: int | None = None
-
-
-Paper = tuple[float, float, float]
-"""J&F, J and F in percent, as the paper prints them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,14 +157,14 @@ class Setup:
                 "--root if it is the experiment's own data set."
             )
 
-    def trained(self, trainings: Sequence[Training]) -> list[str]:
+    def trained(self, trainings: Sequence[Variant]) -> list[str]:
         """The run ids of variants; those that are missing train several at a time."""
         runs = []
         for training in trainings:
             together = [(self.dataset, self.split, self.validation), *training.others]
             recipe = with_seed(override(self.settings, training.changes), training.seed)
             runs.append(
-                Asked(
+                Training(
                     training=[(dataset, split) for dataset, split, _ in together],
                     validation=[(dataset, split) for dataset, _, split in together],
                     recipe=recipe,
@@ -178,7 +175,7 @@ class Setup:
 
     def full_method(self) -> list[str]:
         """The run ids of the recipe as it is, a run for each seed."""
-        return self.trained([Training(seed=seed) for seed in range(self.seeds)])
+        return self.trained([Variant(seed=seed) for seed in range(self.seeds)])
 
     def tracks_of(
         self, run_id: str, dataset: str | None = None, split: str | None = None
@@ -213,7 +210,7 @@ def measured_scores(
     variant: str,
     seed: int,
     run_id: str,
-    paper: Paper | None = None,
+    paper: Scores | None = None,
     dataset: str | None = None,
     split: str | None = None,
     tracks: TrackSet | None = None,
@@ -235,12 +232,12 @@ def measured_scores(
 
 
 def compare_variants(
-    setup: Setup, variants: Mapping[str, tuple[Sequence[str], Paper | None]]
+    setup: Setup, variants: Mapping[str, tuple[Sequence[str], Scores | None]]
 ) -> list[Measured]:
     """Train and evaluate each variant (name -> changes of the recipe, the paper's numbers)."""
     setup.prepare()
     wanted = [
-        (variant, Training(seed, changes), paper)
+        (variant, Variant(seed, changes), paper)
         for variant, (changes, paper) in variants.items()
         for seed in range(setup.seeds)
     ]

@@ -1,6 +1,6 @@
 """What object tokens carry, and what a selector makes of them: Figures 4 and 5, linear probe."""
 
-from flows.experiments.setup import Setup, Training
+from flows.experiments.setup import Setup, Variant
 from tasks.experiments.measured import Measured, scored_predictions
 from tasks.experiments.probe import probe_tokens
 from tasks.experiments.tables import picture_folder
@@ -36,7 +36,7 @@ def figure5(setup: Setup) -> list[Measured]:
     Evenly spread by J&F. Upper strip: ground truth; lower: the tracks selected.
     """
     setup.prepare()
-    (run_id,) = setup.trained([Training(seed=0)])
+    (run_id,) = setup.trained([Variant(seed=0)])
     setup.scored(run_id)
     tracks = setup.tracks_of(run_id)
     ranked = scored_predictions(setup.store, run_id, setup.dataset, setup.validation, tracks)

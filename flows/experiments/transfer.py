@@ -2,17 +2,16 @@
 
 from dataclasses import replace
 
-from flows.experiments.setup import Setup, Training, compare_variants, measured_scores
+from flows.experiments.setup import Setup, Variant, compare_variants, measured_scores
 from flows.fanout import carry_out
+from tasks import paper
 from tasks.experiments.measured import Measured, mean_scores
 from tasks.runs import find_run
 from tasks.stages.baseline import baseline_plan, baseline_run
 from warehouse import WarehouseError
 from warehouse.demo_data import write_dataset
 
-FULL = (48.6, 45.2, 52.1)
-ZERO_SHOT = {"ref-youtube-vos": (47.9, 44.3, 51.5), "ref-davis17": (45.4, 43.0, 47.7)}
-JOINT = {"mevis": (48.9, 45.2, 52.6), "ref-youtube-vos": (55.4, 52.0, 58.8)}
+FULL = paper.FULL_METHOD
 OTHERS = {"ref-youtube-vos": ("train", "valid"), "ref-davis17": ("train", "val")}
 LONG, LONG_FRAMES = {"train": 100, "valid_u": 24}, 48  # of the embedded "demo-long"
 
@@ -26,7 +25,7 @@ def table1(setup: Setup) -> list[Measured]:
         metric="trainable parameters",
         unit="M",
         value=parameters / 1e6,
-        paper=32.9,
+        paper=paper.FULL_METHOD_PARAMETERS,
         measured_on=rows[0].measured_on,
     )
     return [*rows, size]
@@ -48,7 +47,7 @@ def table2(setup: Setup) -> list[Measured]:
         for seed, run_id in enumerate(setup.full_method())
         for row in measured_scores(
             setup, f"trained on {setup.dataset}", seed, run_id,
-            ZERO_SHOT.get(other.dataset), other.dataset, other.validation,
+            paper.ZERO_SHOT_SOLA.get(other.dataset), other.dataset, other.validation,
         )
     ]  # fmt: skip
 
@@ -66,12 +65,12 @@ def table3(setup: Setup) -> list[Measured]:
             [(other.dataset, other.split, other.validation)],
         ),
     ):
-        run_ids = setup.trained([Training(seed, others=together) for seed in range(setup.seeds)])
+        run_ids = setup.trained([Variant(seed, others=together) for seed in range(setup.seeds)])
         for where in (setup, other):
             for seed, run_id in enumerate(run_ids):
-                paper = JOINT.get(where.dataset) if together else None
+                printed = paper.JOINT_SOLA.get(where.dataset) if together else None
                 rows += measured_scores(
-                    setup, variant, seed, run_id, paper, where.dataset, where.validation
+                    setup, variant, seed, run_id, printed, where.dataset, where.validation
                 )
     return rows
 
@@ -89,10 +88,8 @@ def table4(setup: Setup) -> list[Measured]:
     recipe = replace(setup.settings, detector=setup.any_detector)
     plan = baseline_plan(setup.store, setup.dataset, setup.validation, recipe)
     carry_out(plan, setup.workers)
-    run_id, printed = (
-        baseline_run(recipe),
-        dict(zip(("jf", "j", "f"), (36.9, 30.0, 43.8), strict=True)),
-    )
+    run_id = baseline_run(recipe)
+    printed = dict(zip(("jf", "j", "f"), paper.WITHOUT_SELECTION, strict=True))
     scores = mean_scores(setup.store, run_id, setup.dataset, setup.validation, stage="baseline")
     without = [
         Measured(

@@ -10,6 +10,7 @@ import numpy as np
 
 from sola_model.probe import linear_accuracy, read_out
 from tasks.experiments.measured import Measured
+from tasks.paper import CLASS_ACCURACY
 from tasks.pictures.masks_on_frames import shown_frames
 from tasks.tables import read_expressions, read_tokens
 from warehouse import Key, Warehouse, WarehouseError
@@ -25,9 +26,6 @@ PROPERTIES: dict[str, dict[str, tuple[str, ...]]] = {
     "pascal-voc": {"class": CLASSES},
 }
 """What the expressions of a data set say about an object, and in which words."""
-
-
-PAPER_ACCURACY = {"pascal-voc": 0.853}
 
 
 class Motions(NamedTuple):
@@ -64,7 +62,7 @@ def probe_tokens(
         targets_K: np.ndarray,
         train_K: np.ndarray,
     ) -> None:
-        paper = PAPER_ACCURACY.get(dataset) if metric == "accuracy" else None
+        paper = CLASS_ACCURACY.get(dataset) if metric == "accuracy" else None
         found: list[tuple[str, int | None, np.ndarray, float | None]]
         found = [(metric, None, targets_K, paper)]
         for seed in range(seeds):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.report_page.paper import comparable
+from tasks.paper import comparable
 from warehouse import Warehouse
 from warehouse.queries import load_query
 from warehouse.submissions import replacing

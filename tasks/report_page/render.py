@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tasks.paper import ABLATIONS, comparable, paper_tables
 from tasks.pictures.masks_on_frames import PALETTE
 from tasks.report_page.charts import Charts
-from tasks.report_page.paper import ABLATIONS, comparable, paper_tables
 from tasks.report_page.strips import PICTURED
 
 if TYPE_CHECKING:
