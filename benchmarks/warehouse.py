@@ -194,9 +194,9 @@ def rows(name: str, key: Key, count: int, **columns: Any) -> pa.Table:
     for field in TABLES[name]:
         value = columns.get(field.name)
         if value is None:
-            own = getattr(key, field.name, None) or plain.get(field.type, 1)
-            value = [None if field.nullable else [] if pa.types.is_list(field.type) else own]
-            value = value * count
+            own = getattr(key, field.name, None)
+            other = [] if pa.types.is_list(field.type) else plain.get(field.type, 1)
+            value = [own or (None if field.nullable else other)] * count
         made.append(pa.array(value).cast(field.type))
     return pa.Table.from_arrays(made, schema=TABLES[name])
 

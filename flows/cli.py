@@ -2,6 +2,7 @@
 
 import io
 import sys
+import tomllib
 from importlib import metadata
 from typing import Annotated
 
@@ -92,7 +93,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # names may hold what a terminal's encoding has not
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="sola")
+    try:
+        app(prog_name="sola")
+    except tomllib.TOMLDecodeError as error:  # only Prefect reads TOML, when it is imported
+        sys.exit(
+            f"error: a settings file of Prefect is not TOML: {error}. Mend or remove profiles.toml "
+            "in PREFECT_HOME (~/.prefect), or prefect.toml in this folder."
+        )
 
 
 if __name__ == "__main__":

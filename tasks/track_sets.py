@@ -213,7 +213,7 @@ def tracks_for(
     Raises:
         WarehouseError: the split has no such set, or none at all.
     """
-    if named:
+    if named is not None:
         return _named(store, dataset, split, named)
     sets = sets_of(store, dataset, split)
     if not sets:

@@ -65,27 +65,22 @@ def find_garbage(store: Warehouse, older_than: float) -> Garbage:
     files = [file for file in files if file.path not in linked]
     old = {file.path: file for file in files if file.modified <= settled}
     busy = {_folder(file.path) for file in files if file.modified > settled}
-    garbage, named, unproven = Garbage(), set[str](), set[str]()
+    garbage, named = Garbage(), set[str]()
     finished: dict[str, set[str]] = {}
     for stage in STAGES:
         kept, useless = _sort_records(store, stage, old)
         garbage.records.extend(old[path] for path in sorted(useless))
-        for record, commit in kept:
+        for commit in kept:
             named.update(commit.paths)
-            if not record.checksum:
-                unproven.update(commit.paths)
             if stage == "train" and commit.files:
                 finished.setdefault(commit.key.run_id, set()).update(commit.weights)
-    # A record without a checksum names a file that is not there: its path may be what is damaged,
-    # and the file that it should name is then one that no record names.
-    doubtful = store.storage.existing(unproven) != unproven
     for path, file in old.items():
         top, _, rest = path.partition("/")
         if is_temporary(path):
             if not (is_temporary(_folder(path)) and _folder(path) in busy):
                 garbage.temporary.append(file)
         elif is_data(path):
-            if path not in named and not doubtful:
+            if path not in named:
                 garbage.data.append(file)
         elif (is_weights(path) and unused(path, finished)) or (
             top == "checkpoints" and rest.removesuffix(".pt") in finished
@@ -118,8 +113,8 @@ def _folder(path: str) -> str:
 
 def _sort_records(
     store: Warehouse, stage: str, old: Mapping[str, StoredFile]
-) -> tuple[list[tuple[Record, Commit]], set[str]]:
-    """The records and commits of a stage to keep, and the files of records that may go.
+) -> tuple[list[Commit], set[str]]:
+    """The commits of a stage to keep, and the files of records that may go.
 
     A record may go when a later one, itself old, has taken its place; a copy of a record, when an
     old pack that is newer than the copy has it, too.
@@ -142,6 +137,6 @@ def _sort_records(
             kept.append(newest or copies[0])
             needed.update([newest.place] if newest else [copy.place for copy in copies])
     try:
-        return list(zip(kept, store.log.load(kept), strict=True)), (places - needed) & set(old)
+        return store.log.load(kept), (places - needed) & set(old)
     except FileNotFoundError:  # another process is collecting, too
         return _sort_records(store, stage, old)

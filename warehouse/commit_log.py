@@ -346,10 +346,18 @@ def _of_slugs(names: pa.ChunkedArray, slugs: Collection[str], place: str) -> lis
 def commit_of(record: Record, content: bytes) -> Commit:
     """The commit that a record holds.
 
-    Raises DamagedError and NewerError as `Commit.from_json` does, and WarehouseError when it is not
-    the commit that its name says, or names files outside of the warehouse.
+    Raises DamagedError and NewerError as `Commit.from_json` does, and as `check_record` does.
     """
-    commit = Commit.from_json(content, record.checksum)
+    commit = Commit.from_json(content, record.unique)
+    check_record(record, commit)
+    return commit
+
+
+def check_record(record: Record, commit: Commit) -> None:
+    """Raise WarehouseError for a commit that is not the one that its record's name says.
+
+    And for one that names files outside of the warehouse.
+    """
     status = "done" if record.done else "failed"
     named = (record.slug, record.generation, record.fingerprint, status)
     if named != (commit.key.slug, commit.generation, commit.fingerprint, commit.status):
@@ -357,7 +365,6 @@ def commit_of(record: Record, content: bytes) -> Commit:
     for path in (*commit.paths, *commit.weights):
         if not is_inside(path):
             raise WarehouseError(f"{record.name} names {path!r}, which is not in the warehouse")
-    return commit
 
 
 @lru_cache(maxsize=256)

@@ -4,7 +4,7 @@ A record is named <key>.<generation>.<fingerprint>.<status>.<version>-<unique>.j
 changes. The generation is one more than the highest the writer saw for the key, so a later
 configuration supersedes an earlier one whatever the clocks say; compaction leaves it as it is and
 raises the version. Readers take, of each key, the last done record in this order. The unique part
-is a checksum of the commit; in records of earlier versions it is 16 digits of chance.
+is a checksum of the commit; in format 2 it was 16 digits of chance.
 """
 
 import hashlib
@@ -258,14 +258,15 @@ class Record(NamedTuple):
     def slug(self) -> str:
         return self.name.partition(".")[0]
 
-    @property
-    def checksum(self) -> str:
-        """The checksum of its commit; "" for a record of an earlier version, which has none."""
-        return self.unique if len(self.unique) == CHECKSUM_DIGITS else ""
-
 
 def parse_record(name: str, place: str) -> Record | None:
     """The record of this name; None when it is not a record's name."""
+    record = any_record(name, place)
+    return record if record and len(record.unique) == CHECKSUM_DIGITS else None
+
+
+def any_record(name: str, place: str) -> Record | None:
+    """The record of a name that this format or an earlier one gave."""
     if not (match := RECORD_NAME.fullmatch(name)):
         return None
     _, generation, fingerprint, status, version, unique = match.groups()

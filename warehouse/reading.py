@@ -266,6 +266,6 @@ def format_of(storage: Storage) -> Any:
         ) from error
 
 
-def write_marker(storage: Storage) -> None:
-    """Make the storage a warehouse of this version's format."""
-    storage.write(MARKER, json.dumps({"format": FORMAT_VERSION}).encode())
+def write_marker(storage: Storage, version: int = FORMAT_VERSION) -> None:
+    """Make the storage a warehouse of a format, by default this version's."""
+    storage.write(MARKER, json.dumps({"format": version}).encode())

@@ -78,7 +78,6 @@ class Part(NamedTuple):
 
     table: str
     file: DataFile
-    record: Record
     commit: Commit
 
 
@@ -102,8 +101,8 @@ def verify(store: Warehouse, in_flight: float = IN_FLIGHT) -> list[Problem]:
         problems += [*wrong, *_data(store, stage, current)]
         named.update(path for _, commit in records for path in commit.paths)
         if stage == "train":
-            problems += _weights(store, [commit for _, commit in current], files)
-            runs = {c.key.run_id: c.weights for _, c in current if not c.withdrawn}
+            problems += _weights(store, current, files)
+            runs = {c.key.run_id: c.weights for c in current if not c.withdrawn}
     linked = store.storage.linked([file.path for file in files])
     own = [file for file in files if file.path not in linked]
     problems += [found for file in own if (found := _stranger(file.path))]
@@ -205,24 +204,24 @@ def _in_file(path: str, content: bytes) -> list[tuple[Record, Commit]]:
     return commits
 
 
-def _current(records: Iterable[tuple[Record, Commit]]) -> list[tuple[Record, Commit]]:
+def _current(records: Iterable[tuple[Record, Commit]]) -> list[Commit]:
     by_key: dict[Key, dict[Record, Commit]] = {}
     for record, commit in records:
         by_key.setdefault(commit.key, {})[record] = commit
     return [
-        (record, found[record])
+        found[record]
         for found in by_key.values()
         for record in readable(sorted(found))
         if record.done
     ]
 
 
-def _data(store: Warehouse, stage: str, current: Iterable[tuple[Record, Commit]]) -> list[Problem]:
+def _data(store: Warehouse, stage: str, current: Iterable[Commit]) -> list[Problem]:
     """What is wrong with the data files of a stage's current commits."""
     parts: dict[str, list[Part]] = {}
-    for record, commit in current:
+    for commit in current:
         for table, file in commit.files.items():
-            parts.setdefault(file.path, []).append(Part(table, file, record, commit))
+            parts.setdefault(file.path, []).append(Part(table, file, commit))
 
     def check(path: str) -> Problem | None:
         keys = tuple(part.commit.key for part in parts[path])
@@ -266,22 +265,21 @@ def _check_file(content: bytes, parts: Sequence[Part]) -> None:
 def _check_sha256(content: bytes, parts: Sequence[Part]) -> None:
     """Raise DamagedError when the content is proven not to be what was written.
 
-    A checksum is proven by that of its record, by the CRC-32 in the file's name, or by being there
-    twice: in two records, or as the name of the rows that were first published in this file.
+    A checksum in a record is proven by the CRC-32 in the file's name, or by being there twice: in
+    two records, or as the name of the rows that were first published in this file. That of a
+    record's own does not: an upgrade gave it to what a record of format 2, which had none, said.
     """
-    files = [part.file for part in parts if part.record.checksum] or [part.file for part in parts]
-    found = hashlib.sha256(content).hexdigest()
-    if all(file.file_sha256 == found for file in files):
+    files = [part.file for part in parts]
+    found, stated = hashlib.sha256(content).hexdigest(), {file.file_sha256 for file in files}
+    if stated == {found}:
         return
     crc = crc_in(files[0].path)
-    stated = [sha256 for file in files for sha256 in (file.file_sha256, file.sha256)]
-    twice = stated.count(files[0].file_sha256) > 1
-    proven = any(part.record.checksum for part in parts)
-    if proven or twice or (crc and crc_of(content) != crc):
+    said = [sha256 for file in files for sha256 in (file.file_sha256, file.sha256)]
+    twice = len(stated) == 1 and said.count(files[0].file_sha256) > 1
+    if crc_of(content) != crc if crc else twice:
         raise DamagedError(CHANGED)
     raise WarehouseError(
-        "its checksum is not the one in its record, which is of an earlier version and has none "
-        "of its own: either of them may be damaged"
+        "its checksum is not the one in its record, and nothing else says which of them is right"
     )
 
 

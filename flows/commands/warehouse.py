@@ -76,7 +76,7 @@ def tracks(
     from warehouse import Warehouse
 
     with explained():
-        if default:
+        if default is not None:
             if not (dataset and split):
                 raise ValueError("--default is for one split: give --dataset and --split too")
             make_default(Warehouse(warehouse), dataset, split, default)

@@ -101,9 +101,10 @@ def vector_plan(
     for name in sorted(there):
         sets = sets_of(store, *name)
         like = about.run.tokens
-        fitting = [
-            n for n, s in sets.items() if n == tracks or (not tracks and like in (None, s.tokens))
-        ]
+        if tracks is None:
+            fitting = [n for n, s in sets.items() if like in (None, s.tokens)]
+        else:
+            fitting = [n for n in sets if n == tracks]
         chosen |= {name: fitting[0]} if fitting else {}
     of_splits = [
         current_keys(store, "precompute", dataset=name[0], split=name[1], track_set=track_set)

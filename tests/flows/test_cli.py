@@ -263,3 +263,26 @@ def test_a_misspelt_query_is_named(tmp_path: Path) -> None:
     assert sola("query", "FROM videos", "--warehouse", store.url).exit_code == 0
     assert 'ask "FROM videos"' in sola("query", "videos", "--warehouse", store.url).output
     assert "`sola query` lists" in sola("query", "xyz", "--warehouse", store.url).output
+
+
+def test_a_broken_prefect_profile_is_named(tmp_path: Path) -> None:
+    (tmp_path / "profiles.toml").write_text("garbage [[[")
+    result = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "label", "--warehouse", str(tmp_path)],
+        env=os.environ | {"PREFECT_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "error: a settings file of Prefect is not TOML" in result.stderr
+    assert "profiles.toml in PREFECT_HOME" in result.stderr
+
+
+def test_an_empty_name_is_no_default(warehouse: Path) -> None:
+    """It is what a shell's variable gives that is not set."""
+    asked = ("--dataset", "mevis", "--split", "train", "--default", "")
+    result = sola("tracks", *asked, "--warehouse", str(warehouse))
+    assert result.exit_code == 1
+    assert "no track set ''" in result.output

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.removal import remove
 from tests.warehouse.samples import stage_tables
-from warehouse import Key, Warehouse, WarehouseError
+from warehouse import Commit, Key, Warehouse, WarehouseError
 
 SPLIT = ("mevis", "train")
 
@@ -22,6 +22,8 @@ def store(tmp_path: Path) -> Warehouse:
             tracked = key.of(track_set=name)
             store.publish("precompute", tracked, "f", stage_tables("precompute", tracked))
     store.publish_failure("ingest", Key(*SPLIT, "c"), "f", "no frames")
+    split = Key(*SPLIT)
+    store.publish("default_tracks", split, "f", stage_tables("default_tracks", split))
     return store
 
 
@@ -50,10 +52,33 @@ def test_a_video_that_only_failed_can_go(store: Warehouse) -> None:
     assert not store.failures("ingest")
 
 
+def test_what_is_made_of_them_meanwhile_goes_too(
+    store: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that had read the video before it was removed publishes in the middle of it."""
+    late = [Key(*SPLIT, "a", track_set=name) for name in ("three", "one")]
+    withdraw = store.withdraw
+
+    def withdraw_slowly(commit: Commit) -> None:
+        withdraw(commit)
+        if late:
+            key = late.pop()
+            store.publish("label", key, "f", stage_tables("label", key))
+
+    monkeypatch.setattr(store, "withdraw", withdraw_slowly)
+    assert remove(store, *SPLIT, ["a"], None) == 5
+    assert not late
+    assert store.current("label") == {}
+    assert there(store) == {("b", "one"), ("b", "two")}
+
+
 @pytest.mark.parametrize(
     ("videos", "tracks", "message"),
     [
         ([], None, "name the videos to remove, or a track set"),
+        ([""], None, "is empty; nothing was removed"),
+        (["a"], "", "is empty; nothing was removed"),
+        ([], "", "is empty; nothing was removed"),
         (["a", "x"], None, "has no x; nothing was removed.*sola tracks"),
         ([], "three", "has no three"),
         (["c"], "one", "has no c"),
@@ -65,3 +90,4 @@ def test_what_is_not_there_is_named(
     with pytest.raises(WarehouseError, match=message):
         remove(store, *SPLIT, videos, tracks)
     assert len(there(store)) == 4
+    assert len(store.current("default_tracks")) == 1

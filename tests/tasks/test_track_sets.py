@@ -201,6 +201,8 @@ def test_a_run_is_used_on_tracks_that_are_made_as_its_own(
     assert third_run.tracks_of(store, *SPLIT, first.name).name == first.name
     with pytest.raises(WarehouseError, match=f"no track set 'x'. It has: {second.name}"):
         third_run.tracks_of(store, *SPLIT, "x")
+    with pytest.raises(WarehouseError, match="no track set ''"):  # not the default
+        third_run.tracks_of(store, *SPLIT, "")
 
 
 def test_segment_takes_the_sam2_of_the_run(

@@ -1,6 +1,7 @@
 """A warehouse of format 2 becomes one of today, and nothing is made again."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +31,7 @@ from tests.format_2.old_warehouse import (
     written_rows,
 )
 from warehouse import Key, Warehouse, WarehouseError
-from warehouse.format_2 import digest, old_commits
+from warehouse.format_2 import Upgraded, digest, old_commits
 from warehouse.storage import Disk, open_storage
 from warehouse.verify import verify
 
@@ -156,6 +157,89 @@ def test_a_kill_leaves_it_whole_and_the_same_command_goes_on(
     for table, count in EXPECTED["rows"].items():
         rows = store.connect().sql(f"SELECT count(*) FROM {table}").fetchall()
         assert rows == [(count,)], table
+
+
+def test_what_is_written_meanwhile_is_noticed(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version that had opened the warehouse before publishes on."""
+    expected = old_commits(Disk(published))
+    record = records(published, "label")[0]
+    late = record.with_name(record.name.replace(".00000001.", ".00000002."))
+    finish = Upgraded.finish
+
+    def finish_late(store: Upgraded) -> None:
+        shutil.copyfile(record, late)
+        finish(store)
+
+    with monkeypatch.context() as writing:
+        writing.setattr(Upgraded, "finish", finish_late)
+        with pytest.raises(WarehouseError, match=r"something else writes .*Nothing was changed"):
+            upgrade(str(published))
+    assert late.exists()
+    late.unlink()
+    assert old_commits(Disk(published)) == expected
+    assert upgrade(str(published)) == COMMITS
+
+
+def test_what_is_written_after_the_upgrade_stays(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = records(published, "label")[0]
+    late = record.with_name(record.name.replace(".00000001.", ".00000002."))
+    finish = Upgraded.finish
+
+    def finish_early(store: Upgraded) -> None:
+        finish(store)
+        shutil.copyfile(record, late)
+        later = (published / "warehouse.json").stat().st_mtime + 1
+        os.utime(late, (later, later))
+
+    monkeypatch.setattr(Upgraded, "finish", finish_early)
+    with pytest.raises(WarehouseError, match=f"after its upgrade: commits/label/.*{late.name}"):
+        upgrade(str(published))
+    assert records(published, "label") == [late]
+    assert verify(Warehouse(published), in_flight=0) == []
+
+
+def test_of_two_upgrades_at_once_the_one_that_started_last_finishes(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Upgraded.finish
+
+    def finish_after_another_has_started(store: Upgraded) -> None:
+        Upgraded(published).start()
+        finish(store)
+
+    with monkeypatch.context() as other:
+        other.setattr(Upgraded, "finish", finish_after_another_has_started)
+        with pytest.raises(WarehouseError, match="something else writes"):
+            upgrade(str(published))
+    late = Upgraded(published)
+    assert upgrade(str(published)) == COMMITS
+    with pytest.raises(WarehouseError, match="another command has upgraded"):
+        late.start()
+    assert sum(map(len, map(Warehouse(published).current, VERSIONS))) > 20
+
+
+def test_files_of_others_are_left(published: Path) -> None:
+    """And what a record names that is no file of a warehouse."""
+    others = [
+        published / "commits" / "notes.txt",
+        published / "records" / "label" / "mine.json",
+        published / "data" / "sales" / "2024.parquet",
+    ]
+    for file in others:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
+    record = records(published, "label")[0]
+    found = json.loads(record.read_text())
+    found["files"]["pseudo_labels"]["path"] = "data/sales/2024.parquet"
+    earlier = record.name.replace(".00000001.", ".00000000.")
+    record.with_name(earlier).write_text(json.dumps(found | {"generation": 0}))
+    upgrade(str(published))
+    assert all(file.read_text() == "mine" for file in others)
+    assert [file for file in published.glob("commits/**/*") if file.is_file()] == others[:1]
 
 
 def test_unknown_settings_are_asked_for(published: Path) -> None:

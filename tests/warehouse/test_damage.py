@@ -3,6 +3,7 @@
 Everything is read in process, as commands do: SQL, `read`, weights, and what is missing.
 """
 
+import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.warehouse.samples import one_row, paths, stage_tables
+from tests.warehouse.samples import one_row, paths, rewrite_record, stage_tables
 from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.compact import compact
 from warehouse.schemas import DamagedError
@@ -179,22 +180,18 @@ def test_copies_of_weights_are_checked(warehouse: Warehouse, tmp_path: Path) -> 
             read()
 
 
-def test_records_and_files_of_earlier_versions_are_read(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their names have no checksums: files are checked with those of the records."""
-    with monkeypatch.context() as earlier:
-        earlier.setattr("warehouse.data_files.crc_of", lambda content: "")
-        earlier.setattr("warehouse.commits._checksum", lambda given: "0123456789abcdef")
-        commit = warehouse.publish("label", KEYS[0], "a", stage_tables("label", KEYS[0]))
-    path = commit.files["pseudo_labels"].path
-    warehouse.storage.write(path.replace("-.parquet", ".parquet"), warehouse.storage.read(path))
+def test_files_of_format_2_are_checked(warehouse: Warehouse) -> None:
+    """Their names have no CRC-32: they are checked with the checksums of the records."""
+    commit = warehouse.publish("label", KEYS[0], "a", stage_tables("label", KEYS[0]))
+    published = commit.files["pseudo_labels"].path
+    path = f"{published.rpartition('-')[0]}.parquet"
+    warehouse.storage.write(path, warehouse.storage.read(published))
+    warehouse.storage.delete(published)
     (record,) = paths(warehouse, "records")
-    content = warehouse.storage.read(record).replace(b"-.parquet", b".parquet")
-    warehouse.storage.delete(path)
-    warehouse.storage.write(record, content)
+    fields = json.loads(warehouse.storage.read(record))
+    fields["files"]["pseudo_labels"]["path"] = path
+    rewrite_record(warehouse, record, fields)
     store = Warehouse(warehouse.url)
-    path = path.replace("-.parquet", ".parquet")
     assert store.read("pseudo_labels", store.current("label").values()).num_rows == 1
     assert verify(store, 0) == []
     warehouse.storage.write(path, b"PAR1")
