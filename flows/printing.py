@@ -18,7 +18,7 @@ from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.demo_data import SAMPLE_CLIP
 from warehouse.exports import WRITERS
 from warehouse.outputs import check_output, files_of
-from warehouse.queries import VIEWS, check_reads, load_query, named_queries
+from warehouse.queries import VIEWS, check_reads, load_query, named_queries, views
 from warehouse.sources import PROTOCOL
 from warehouse.submissions import replacing
 
@@ -100,14 +100,12 @@ def _no_query(name: str) -> str:
 
 
 def print_catalogue() -> None:
-    """The tables and named queries that `sola query` knows."""
-    tables = Table("table", "rows are", title="tables")
-    for name in TABLES:
-        tables.add_row(name, TABLES[name].metadata[b"description"].decode())
-    queries = Table("name", "answers", title="named queries")
-    for name, description in named_queries().items():
-        queries.add_row(name, description)
-    console.print(tables, f"views: {', '.join(VIEWS)}\n", queries)
+    """The tables, views and named queries that `sola query` knows."""
+    tables = {name: TABLES[name].metadata[b"description"].decode() for name in TABLES}
+    _print("tables", ["table", "rows are"], tables.items())
+    beside = {"commits": "One row per unit of work, as its latest record has it."} | views()
+    _print("views", ["view", "rows are"], beside.items())
+    _print("named queries, views in SQL", ["name", "answers"], named_queries().items())
 
 
 def print_status(warehouse: str) -> int:
@@ -142,7 +140,7 @@ def print_status(warehouse: str) -> int:
 def print_tracks(warehouse: str, dataset: str | None, split: str | None) -> None:
     """The track sets of all splits, or of these."""
     sql = (
-        f"SELECT * FROM ({load_query('tracks')}) "
+        f"SELECT * FROM ({load_query('track_sets_summary')}) "
         "WHERE dataset = coalesce($dataset, dataset) AND split = coalesce($split, split)"
     )
     with Warehouse(warehouse).connect() as connection:
