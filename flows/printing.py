@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -18,9 +19,12 @@ from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.demo_data import SAMPLE_CLIP
 from warehouse.exports import WRITERS
 from warehouse.outputs import check_output, files_of
-from warehouse.queries import VIEWS, check_reads, load_query, named_queries
+from warehouse.queries import VIEWS, check_reads, load_query, named_queries, views
 from warehouse.sources import PROTOCOL
 from warehouse.submissions import replacing
+
+if TYPE_CHECKING:
+    import duckdb
 
 PIPE_WIDTH = 10_000  # columns: where nobody's screen ends the lines, tables break none
 # Texts and names are shown as they are.
@@ -100,14 +104,12 @@ def _no_query(name: str) -> str:
 
 
 def print_catalogue() -> None:
-    """The tables and named queries that `sola query` knows."""
-    tables = Table("table", "rows are", title="tables")
-    for name in TABLES:
-        tables.add_row(name, TABLES[name].metadata[b"description"].decode())
-    queries = Table("name", "answers", title="named queries")
-    for name, description in named_queries().items():
-        queries.add_row(name, description)
-    console.print(tables, f"views: {', '.join(VIEWS)}\n", queries)
+    """The tables, views and named queries that `sola query` knows."""
+    tables = {name: TABLES[name].metadata[b"description"].decode() for name in TABLES}
+    _print("tables", ["table", "rows are"], tables.items())
+    beside = {"commits": "One row per unit of work, as its latest record has it."} | views()
+    _print("views", ["view", "rows are"], beside.items())
+    _print("named queries, views in SQL", ["name", "answers"], named_queries().items())
 
 
 def print_status(warehouse: str) -> int:
@@ -134,15 +136,29 @@ def print_status(warehouse: str) -> int:
     ).fetchall()
     for stage, dataset, split, video_id, error in failed:
         print(f"{stage} {dataset}/{split}/{video_id}: {error}")
+    _print_left_out(connection)
     for stage, dataset, split in sorted({row[:3] for row in failed}):
         print(f"after mending the cause: {redo(warehouse, stage, Key(dataset, split))}")
     return len(failed)
 
 
+def _print_left_out(
+    connection: "duckdb.DuckDBPyConnection", condition: str = "true", values: dict | None = None
+) -> None:
+    """The expressions that stages left out, of commits that meet a condition."""
+    sql = f"""
+        SELECT stage, dataset, split, video_id, unnest(left_out)
+        FROM commits
+        WHERE status = 'done' AND NOT stale AND {condition}
+    """
+    for stage, *video_and_text in connection.sql(sql, params=values or {}).fetchall():
+        print(f"{stage} left out {'/'.join(filter(None, video_and_text))}")
+
+
 def print_tracks(warehouse: str, dataset: str | None, split: str | None) -> None:
     """The track sets of all splits, or of these."""
     sql = (
-        f"SELECT * FROM ({load_query('tracks')}) "
+        f"SELECT * FROM ({load_query('track_sets_summary')}) "
         "WHERE dataset = coalesce($dataset, dataset) AND split = coalesce($split, split)"
     )
     with Warehouse(warehouse).connect() as connection:
@@ -189,6 +205,7 @@ def print_evaluation(
     connection = store.connect()
     where = {"run": run_id, "dataset": dataset, "split": split, "tracks": tracks}
     of_split = "run_id = $run AND dataset = $dataset AND split = $split AND track_set = $tracks"
+    _print_left_out(connection, of_split, where)
     sql = f"SELECT * FROM ({load_query('scores_summary')}) WHERE {of_split}"
     summaries = connection.sql(sql, params=where).to_arrow_table().to_pylist()
     if not summaries:
@@ -229,9 +246,10 @@ def print_baseline(warehouse: str, run_id: str, dataset: str, split: str) -> Non
     """A baseline's scores on a split, in percent."""
     connection = Warehouse(warehouse).connect()
     where = {"run": run_id, "dataset": dataset, "split": split}
+    of_split = "run_id = $run AND dataset = $dataset AND split = $split"
+    _print_left_out(connection, of_split, where)
     summary = connection.sql(
-        f"SELECT expressions, jf, j, f FROM ({load_query('scores_summary')}) "
-        "WHERE run_id = $run AND dataset = $dataset AND split = $split",
+        f"SELECT expressions, jf, j, f FROM ({load_query('scores_summary')}) WHERE {of_split}",
         params=where,
     ).fetchall()
     if not summary:

@@ -81,12 +81,16 @@ class Stage:
 
 
 class Unit(NamedTuple):
-    """The work of one key: where it reads, the commits that are there for it, and the settings."""
+    """The work of one key: where it reads, the commits that are there for it, and the settings.
+
+    left_out: what its `make` notes there, see `warehouse.commits.Making`.
+    """
 
     store: Warehouse
     key: Key
     commits: Mapping[Stage, Commit]
     subject: Any
+    left_out: list[str]
 
     def commit(self, stage: Stage) -> Commit:
         """The commit of a stage that is read."""
@@ -147,7 +151,7 @@ class Plan:
         """The work of a wanted key."""
         found = {read: commits.get(read.key(key)) for read, commits in self._commits.items()}
         there = {read: commit for read, commit in found.items() if commit}
-        return Unit(self.store, key, there, self.subject)
+        return Unit(self.store, key, there, self.subject, [])
 
     def inputs(self, key: Key) -> tuple[Input, ...]:
         """The commits that a key's data is made from, and those that it would be made from, too."""
@@ -258,13 +262,22 @@ def make_each(
     """
     assert stage.make, f"{stage.name} is made by a command of its own"
     make, plan = stage.make, Plan(stage, store, list(wanted), subject)
+    left_out: dict[Key, list[str]] = {}
 
     def tables(key: Key) -> dict[str, pa.Table]:
         if plan.fingerprint(key) != wanted[key]:
             raise RuntimeError(CHANGED)
-        return make(plan.unit(key))
+        unit = plan.unit(key)
+        made = make(unit)
+        left_out[key] = unit.left_out
+        return made
 
-    return publish_each(store, stage.name, wanted, tables, plan.provenance)
+    def provenance(key: Key) -> dict[str, Any]:
+        given = plan.provenance(key)
+        making = replace(given["making"], left_out=left_out.get(key, []))
+        return given | {"making": making}
+
+    return publish_each(store, stage.name, wanted, tables, provenance)
 
 
 def publish_each(

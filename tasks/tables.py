@@ -239,6 +239,17 @@ def read_expressions(store: Warehouse, ingested: Commit) -> list[Expression]:
     ]
 
 
+def taken(
+    expressions: Sequence[Expression], faults: Mapping[str, str], left_out: list[str]
+) -> list[Expression]:
+    """The expressions whose text a model takes.
+
+    `faults`: the texts that it does not take, with why. Their expressions join `left_out`.
+    """
+    left_out += [f"{e.expression_id}: {faults[e.text]}" for e in expressions if e.text in faults]
+    return [expression for expression in expressions if expression.text not in faults]
+
+
 def read_objects(store: Warehouse, ingested: Commit) -> dict[str, list[RLE]]:
     """The ground truth of a video: T masks of each object, empty where it is absent."""
     video = read_video(store, ingested)

@@ -107,7 +107,8 @@ class Making:
 
     settings: everything that the stage was told, as JSON. version: of the stage. code: version of
     this package. precision: of the model, where one ran. Seconds are of the one key; host_bytes and
-    device_bytes are the most memory that its process has had so far.
+    device_bytes are the most memory that its process has had so far. left_out: what was asked for
+    and could not be made, such as an expression, each with why.
     """
 
     settings: Any = None
@@ -120,6 +121,7 @@ class Making:
     cpu_seconds: float = 0.0
     host_bytes: int = 0
     device_bytes: int = 0
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ COMMITS = pa.schema(
     + [(name, pa.string()) for name in ("code", "host", "device", "precision")]
     + [(name, pa.float64()) for name in ("wall_seconds", "cpu_seconds")]
     + [(name, pa.int64()) for name in ("host_bytes", "device_bytes")]
+    + [("left_out", pa.list_(pa.string()))]
     + [
         (
             "inputs",
@@ -88,6 +89,7 @@ def _row(commit: Commit, stale: bool) -> dict[str, Any]:
         "stale": stale,
         "settings": None if settings is None else json.dumps(settings, sort_keys=True),
         **making,
+        "left_out": [printable(text) for text in commit.making.left_out],
         "inputs": [
             {"stage": given.stage, **printable_key(given.key), "fingerprint": given.fingerprint}
             for given in commit.inputs

@@ -23,6 +23,7 @@ VIEWS = (  # each reads earlier ones
     "expression_slices",
     "expression_scores",
     "token_similarities",
+    "expression_labels",
 )
 
 SOURCES = ("ingest", "train", "experiment", "track_set", "default_tracks")
@@ -45,9 +46,14 @@ DUCKDB_TYPES = {
 def named_queries() -> dict[str, str]:
     """The name of each query, with the description in its first line."""
     return {
-        path.stem: path.read_text(encoding="utf-8").splitlines()[0].removeprefix("-- ")
+        path.stem: _description(path.read_text(encoding="utf-8"))
         for path in sorted(SQL_FOLDER.glob("*.sql"))
     }
+
+
+def views() -> dict[str, str]:
+    """The name of each of VIEWS, with the description in its first line."""
+    return {name: _description(_view(name)) for name in VIEWS}
 
 
 def load_query(name: str) -> str:
@@ -56,6 +62,14 @@ def load_query(name: str) -> str:
     if name not in names:
         raise WarehouseError(f"Unknown query {name!r}. Queries are: {', '.join(names)}.")
     return (SQL_FOLDER / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _view(name: str) -> str:
+    return (SQL_FOLDER / "views" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _description(sql: str) -> str:
+    return sql.splitlines()[0].removeprefix("-- ")
 
 
 def open_views(
@@ -67,9 +81,9 @@ def open_views(
     checked: bool = True,
     read_only: bool = False,
 ) -> "duckdb.DuckDBPyConnection":
-    """An in-memory connection: each table a view over exactly these rows, `commits` and VIEWS.
+    """An in-memory connection: `commits`, and as views the tables, VIEWS and the named queries.
 
-    `made` maps table -> the commits that have rows of it; one without any is an empty view. Unless
+    `made` maps table -> the commits that have rows of it, exactly those that its view has. Unless
     `checked` is False the first query of a table checks its files. With `read_only`, SQL can do
     nothing but read these files, see `_confine`.
     """
@@ -82,12 +96,13 @@ def open_views(
     for name, schema in TABLES.items():
         source = _over_commits(sources, name, schema, made.get(name, ()), stale)
         connection.execute(f"CREATE VIEW {name} AS {source}")
-    for name in VIEWS:
-        sql = (SQL_FOLDER / "views" / f"{name}.sql").read_text(encoding="utf-8")
-        connection.execute(f"CREATE VIEW {name} AS {sql}")
     connection.register("_commits", commits)
     connection.execute("CREATE TABLE commits AS FROM _commits")
     connection.unregister("_commits")
+    for name in VIEWS:
+        connection.execute(f"CREATE VIEW {name} AS {_view(name)}")
+    for name in named_queries():
+        connection.execute(f"CREATE VIEW {name} AS {load_query(name)}")
     if read_only:
         paths = {path for of_table in made.values() for commit in of_table for path in commit.paths}
         _confine(connection, (f"{sources.prefix}{path}" for path in sorted(paths)))

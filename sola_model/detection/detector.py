@@ -79,14 +79,11 @@ def detect(
     """
     from transformers import GroundingDinoImageProcessor  # slow to import, needed only here
 
+    for caption in captions:
+        if fault := caption_fault(detector, caption):
+            raise ValueError(fault)
     texts = [normal_caption(caption) for caption in captions]
     token_ids = [detector.tokenizer(text)["input_ids"] for text in texts]
-    for text, ids in zip(texts, token_ids, strict=True):
-        if len(ids) > detector.max_tokens:
-            raise ValueError(
-                f"caption {text[:40]!r}... has {len(ids)} tokens, this detector takes at most "
-                f"{detector.max_tokens}: shorten the expression."
-            )
     size = {"shortest_edge": settings.short_side, "longest_edge": settings.long_side}
     processor = GroundingDinoImageProcessor(size=size)
     for frame_index, image_HW3 in frames:
@@ -99,6 +96,21 @@ def detect(
                 for (scores_QW, boxes_Q4), ids in zip(outputs, token_ids, strict=True)
             ],
         )
+
+
+def caption_fault(detector: Detector, caption: str) -> str | None:
+    """Why a detector does not take a caption, and what to do; None where it does."""
+    try:
+        text = normal_caption(caption)
+    except ValueError as error:
+        return str(error)
+    tokens = len(detector.tokenizer(text)["input_ids"])
+    if tokens > detector.max_tokens:
+        return (
+            f"caption {text[:40]!r}... has {tokens} tokens, this detector takes at most "
+            f"{detector.max_tokens}: shorten the expression."
+        )
+    return None
 
 
 def normal_caption(text: str) -> str:

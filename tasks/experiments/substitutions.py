@@ -20,6 +20,7 @@ from sola_model.text.cache import CachedTextEncoder
 from tasks.runs import Run
 from tasks.stages.scoring import score_tables
 from tasks.tables import (
+    Expression,
     read_candidates,
     read_expressions,
     read_mask_tracks,
@@ -27,6 +28,7 @@ from tasks.tables import (
     read_tokens,
     read_track_features,
     read_video,
+    taken,
 )
 from tasks.track_sets import TrackSet
 from tasks.worker import device
@@ -58,6 +60,9 @@ def jf_with_tokens(
     scores = []
     for ingested, tracks in _tracked(store, dataset, split, track_set):
         key, expressions = tracks[0].key, read_expressions(store, ingested)
+        texts = [expression.text for expression in expressions]
+        faults = encoder.faults(texts, words=selector.config.reads_words)
+        expressions = taken(expressions, faults, [])  # as the run was evaluated
         features_NTD = read_track_features(store, *tracks, token_features=recipe.token_features)
         width = read_tokens(store, *tracks).shape[2]
         changed_NTD = np.concatenate(
@@ -72,7 +77,7 @@ def jf_with_tokens(
         texts = [expression.text for expression in expressions]
         scores_EN = alignment_scores(selector, encoder, changed_NTD, texts, candidates_EN)
         masks = read_mask_tracks(store, *tracks)
-        scores.append(_scores(store, key, ingested, masks, scores_EN, run.tau))
+        scores.append(_scores(store, key, ingested, expressions, masks, scores_EN, run.tau))
     return _mean(scores, "jf")
 
 
@@ -85,9 +90,10 @@ def oracle_of_ground_truth_prompts(
         prompts = store.read("prompts", [tracks]).to_pylist()
         given = {p["track_id"] for p in prompts if p["fate"] == "tracked" and p["source"] == "mask"}
         masks = read_mask_tracks(store, tracks)
-        scores_EN = np.full((len(read_expressions(store, ingested)), len(masks)), np.nan)
+        expressions = read_expressions(store, ingested)
+        scores_EN = np.full((len(expressions), len(masks)), np.nan)
         scores_EN[:, sorted(given)] = 0.0
-        scores.append(_scores(store, tracks.key, ingested, masks, scores_EN))
+        scores.append(_scores(store, tracks.key, ingested, expressions, masks, scores_EN))
     return _mean(scores, "oracle_jf")
 
 
@@ -132,13 +138,13 @@ def _scores(
     store: Warehouse,
     key: Key,
     ingested: Commit,
+    expressions: Sequence[Expression],
     masks: Sequence[Sequence[RLE]],
     scores_EN: np.ndarray,
     tau: float = 0.5,
 ) -> pa.Table:
     """The table `scores` of one video."""
-    expressions, objects = read_expressions(store, ingested), read_objects(store, ingested)
-    video = read_video(store, ingested)
+    video, objects = read_video(store, ingested), read_objects(store, ingested)
     return score_tables(key, video, expressions, masks, objects, scores_EN, tau)["scores"]
 
 

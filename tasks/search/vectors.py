@@ -64,16 +64,8 @@ def searched(store: Warehouse, run: Run) -> Searched:
     if len(known) == len(texts):
         return Searched(run, tuple(known))
     encoder = TextEncoder(run.recipe.text_encoder, device())
-
-    def taken(text: str) -> bool:
-        try:
-            encoder.encode([text])
-        except ValueError:  # too long after all
-            return False
-        return True
-
     shuffled = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
-    chosen = list(islice(filter(taken, shuffled), AT_MOST))
+    chosen = list(islice((text for text in shuffled if not encoder.fault(text)), AT_MOST))
     columns = {"position": range(len(chosen)), "text": chosen}
     tables = {"search_references": rows("search_references", key, columns)}
     store.publish("search_references", key, fingerprint(texts=chosen), tables)

@@ -16,7 +16,7 @@ from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity
 from sola_model.metrics.jf import RLE, empty_rle
 from sola_model.recipes import BoxPrompts, Recipe
 from tasks.stage import Plan, Stage, Unit
-from tasks.stages.detect import worker_detector
+from tasks.stages.detect import captioned, worker_detector
 from tasks.stages.ingest import INGEST
 from tasks.stages.precompute import worker_sam2
 from tasks.stages.scoring import baseline_scores
@@ -58,12 +58,16 @@ def baseline_plan(store: Warehouse, dataset: str, split: str, recipe: Recipe) ->
 
 
 def _baseline(unit: Unit) -> dict[str, pa.Table]:
-    """A video's best boxes, their masks and, where it is labelled, the scores."""
+    """A video's best boxes, their masks and, where it is labelled, the scores.
+
+    An expression whose text the detector does not take is left out.
+    """
     store, key, recipe = unit.store, unit.key, unit.subject
     ingested = unit.commit(INGEST)
     detector = worker_detector(recipe.detector, device())
     model = worker_sam2(recipe.sam2, device())
-    video, expressions = read_video(store, ingested), read_expressions(store, ingested)
+    video = read_video(store, ingested)
+    expressions = captioned(detector, read_expressions(store, ingested), unit.left_out)
     texts = [expression.text for expression in expressions]
     boxes = [
         Box(

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from sola_model.detection.detector import Detector, detect, load_detector
+from sola_model.detection.detector import Detector, caption_fault, detect, load_detector
 from tasks.stage import Outcome, Plan, Stage, Unit, publish_each
 from tasks.stages.ingest import INGEST
-from tasks.tables import read_expressions, read_video, rows
+from tasks.tables import Expression, read_expressions, read_video, rows, taken
 from tasks.track_sets import TrackSet
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse, fingerprint
@@ -25,16 +25,20 @@ BOX_SCHEMA = pa.schema([TABLES["detections"].field(name) for name in ("video_id"
 
 
 def _detections(unit: Unit) -> dict[str, pa.Table]:
-    """The boxes of every expression of a video, in its prompt frames."""
+    """The boxes of every expression of a video, in its prompt frames.
+
+    An expression whose text the detector does not take is left out.
+    """
     track_set: TrackSet = unit.subject
     assert track_set.boxes
     ingested = unit.commit(INGEST)
-    video, expressions = read_video(unit.store, ingested), read_expressions(unit.store, ingested)
+    video = read_video(unit.store, ingested)
     prompted = range(0, video["frame_count"], track_set.extraction.grid.stride)
     names = [video["frames"][t] for t in prompted]
     frames = zip(prompted, frames_of(video, track_set.corruption, names), strict=True)
-    texts = [expression.text for expression in expressions]
     detector = worker_detector(track_set.boxes.name, device())
+    expressions = captioned(detector, read_expressions(unit.store, ingested), unit.left_out)
+    texts = [expression.text for expression in expressions]
     found = [
         (expression.expression_id, frame_index, *box.xyxy, box.score, box.phrase, box.token_scores)
         for frame_index, boxes_E in detect(detector, frames, texts, track_set.boxes.settings)
@@ -44,6 +48,15 @@ def _detections(unit: Unit) -> dict[str, pa.Table]:
     fields = (*BOX_COLUMNS, "phrase", "token_scores")
     columns: Iterable[Sequence] = zip(*found, strict=True) if found else ([] for _ in fields)
     return {"detections": rows("detections", unit.key, dict(zip(fields, columns, strict=True)))}
+
+
+def captioned(
+    detector: Detector, expressions: Sequence[Expression], left_out: list[str]
+) -> list[Expression]:
+    """The expressions whose text a detector takes; the others join `left_out`."""
+    texts = {expression.text for expression in expressions}
+    faults = {text: fault for text in texts if (fault := caption_fault(detector, text))}
+    return taken(expressions, faults, left_out)
 
 
 def _settings(track_set: TrackSet) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from tasks.tables import (
     read_track_features,
     read_video,
     rows,
+    taken,
 )
 from tasks.worker import device
 from warehouse import Key, Warehouse
@@ -41,14 +42,23 @@ def score_plan(store: Warehouse, run: Run, dataset: str, split: str, track_set: 
 
 
 def _scores(unit: Unit) -> dict[str, pa.Table]:
-    """The predictions for a video's expressions and, where it is labelled, their scores."""
+    """The predictions for a video's expressions and, where it is labelled, their scores.
+
+    An expression whose text the encoder does not take is left out.
+    """
     store, key, run = unit.store, unit.key, unit.subject
     recipe, ingested = run.recipe, unit.commit(INGEST)
     tracks = unit.tracks(PRECOMPUTE, BOX_TRACKS)
+    selector = _selector(str(store.local_copy(run.weights)), device())
+    cache = str(store.work_folder() / "cache" / "text")
+    encoder = _text_encoder(recipe.text_encoder, cache, device())
     expressions = read_expressions(store, ingested)
+    texts = [expression.text for expression in expressions]
+    faults = encoder.faults(texts, words=selector.config.reads_words)
+    expressions = taken(expressions, faults, unit.left_out)
     scores_EN = alignment_scores(
-        _selector(str(store.local_copy(run.weights)), device()),
-        _text_encoder(recipe.text_encoder, str(store.work_folder() / "cache" / "text"), device()),
+        selector,
+        encoder,
         read_track_features(store, *tracks, token_features=recipe.token_features),
         [expression.text for expression in expressions],
         read_candidates(

@@ -103,7 +103,12 @@ def train_run(
         "runs": pa.Table.from_pylist([row], schema=TABLES["runs"]),
         "training_metrics": _metric_rows(plan.run_id, trained.metrics),
     }
-    making = Making(settings=plain(recipe), version=TRAIN.version, **clock.cost())
+    making = Making(
+        settings=plain(recipe),
+        version=TRAIN.version,
+        left_out=[*data.left_out, *kept_out.left_out, *held_out.left_out],
+        **clock.cost(),
+    )
     store.publish("train", key, plan.identity, tables, checksums, making=making)
     return plan.run_id
 

@@ -12,7 +12,6 @@ Axes as in `sola_model.training.data`.
 """
 
 import json
-import logging
 import os
 import shutil
 import uuid
@@ -29,12 +28,10 @@ from sola_model.selector.background import training_foreground
 from sola_model.text.cache import CachedTextEncoder
 from sola_model.text.encoder import text_encoder_dim, text_encoder_identity
 from sola_model.training.data import TrainingVideo
-from tasks.tables import read_expressions, read_track_features
+from tasks.tables import read_expressions, read_track_features, taken
 from warehouse import Commit, Key, Warehouse, fingerprint
 
-log = logging.getLogger(__name__)
-
-VERSION = 2  # raise it when the same rows give other files
+VERSION = 3  # raise it when the same rows give other files
 TEXTS_AT_ONCE = 256  # encoded and written; bounds memory
 
 
@@ -43,13 +40,14 @@ class TrainingSet:
     """Videos in the order of `keys`.
 
     tracks, expressions: of each video, the ids of its tracks and the indices of its expressions
-    that are here. Expressions whose text the encoder does not take are left out.
+    that are here. left_out: the expressions whose text the encoder does not take, with why.
     """
 
     keys: list[Key]
     videos: list[TrainingVideo]
     tracks: list[list[int]]
     expressions: list[list[int]]
+    left_out: list[str]
 
 
 def video_contents(store: Warehouse, keys: Sequence[Key]) -> list[str]:
@@ -87,7 +85,7 @@ def training_set(
     `inference`: leave out the tracks of ground-truth masks, which are for training only. The
     recipe's `background_in_training` is for the other sets.
 
-    An expression whose text the encoder does not take is left out, with a warning that names it.
+    An expression whose text the encoder does not take is left out.
     Raises ValueError for tokens that are not finite, and before anything is encoded where the
     encoder's features do not fit the selector.
     """
@@ -182,10 +180,9 @@ def _write_videos(
             expressions = read_expressions(store, ingested[key])
             texts = [e.text for e in expressions]
             faults = encoder.faults(texts, words=recipe.selector.reads_words)
-            for expression in expressions:
-                if fault := faults.get(expression.text):
-                    log.warning("%s: left out: %s", _name(key, expression.expression_id), fault)
-            taken = [e for e, text in enumerate(texts) if text not in faults]
+            left_out: list[str] = []
+            sound = taken(expressions, faults, left_out)
+            sound_E = [e for e, expression in enumerate(expressions) if expression in sound]
             features_NTD = read_track_features(
                 store, precomputed[key], token_features=recipe.token_features
             )
@@ -195,7 +192,7 @@ def _write_videos(
             if not (inference or recipe.background_in_training):
                 foreground_N = training_foreground(labels_EN)
                 kept = [n for n in kept if foreground_N[n]]
-            features_NTD, labels_EN = features_NTD[kept], labels_EN[taken][:, kept]
+            features_NTD, labels_EN = features_NTD[kept], labels_EN[sound_E][:, kept]
             stored_NTD = features_NTD.astype(np.float16)
             if not np.isfinite(stored_NTD).all():
                 raise ValueError(
@@ -216,13 +213,14 @@ def _write_videos(
                         None if text in faults else text_index.setdefault(text, len(text_index))
                         for text in texts
                     ],
+                    "left_out": [f"{_name(key)}/{text}" for text in left_out],
                 }
             )
     return list(text_index), videos, width
 
 
-def _name(key: Key, *expression_id: str) -> str:
-    return "/".join([key.dataset, key.split, key.video_id, *expression_id])
+def _name(key: Key) -> str:
+    return "/".join([key.dataset, key.split, key.video_id])
 
 
 def _tracks(store: Warehouse, precomputed: Commit, inference: bool) -> list[int]:
@@ -277,6 +275,7 @@ def _read(keys: list[Key], folder: Path) -> TrainingSet:
             [e for e, text in enumerate(video["texts"]) if text is not None]
             for video in index["videos"]
         ],
+        left_out=[text for video in index["videos"] for text in video["left_out"]],
     )
 
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from warehouse import TABLES, Key, Warehouse
 from warehouse.demo_data import write_dataset
-from warehouse.queries import named_queries
+from warehouse.queries import VIEWS, named_queries
 
 COMMANDS = [
     "demo",
@@ -121,9 +121,16 @@ def test_every_named_query_runs(warehouse: Path, name: str) -> None:
     assert sola("query", "--warehouse", warehouse, "--format", "csv", name).exit_code == 0
 
 
-def test_query_without_sql_lists_tables_and_queries(warehouse: Path) -> None:
+def test_query_without_sql_lists_tables_views_and_queries(warehouse: Path) -> None:
     output = sola("query", "--warehouse", warehouse).output
-    assert all(name in output for name in (*TABLES, *named_queries()))
+    assert all(name in output for name in (*TABLES, "commits", *VIEWS, *named_queries()))
+    assert "One row per run and scored expression" in output
+
+
+def test_a_named_query_is_a_view_in_sql(warehouse: Path) -> None:
+    sql = "SELECT stage, failed FROM status WHERE failed > 0"
+    text = sola("query", "--warehouse", warehouse, "--format", "csv", sql).output
+    assert list(csv.DictReader(io.StringIO(text))) == [{"stage": "precompute", "failed": "1"}]
 
 
 def test_status_names_failures_and_what_mends_them(warehouse: Path) -> None:

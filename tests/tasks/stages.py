@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+
 from sola_model.recipes import Recipe
 from tasks.runs import Run, find_run
 from tasks.stage import Outcome, Plan, adopt, make_each
@@ -12,7 +14,8 @@ from tasks.stages.label import label_plan
 from tasks.stages.precompute import track_plan
 from tasks.track_sets import TrackSet, make_default, remember, track_set_of, tracks_for
 from tasks.training.train import Training, train_run
-from warehouse import Warehouse
+from warehouse import TABLES, Key, Warehouse
+from warehouse.commits import STAGES
 
 
 def make(plan: Plan) -> list[Outcome]:
@@ -94,3 +97,16 @@ def default_set(store: Warehouse, dataset: str, split: str) -> TrackSet:
 def with_tracks(recipe: Recipe, **changes: Any) -> Recipe:
     """The recipe with other settings of its tracks."""
     return replace(recipe, extraction=replace(recipe.extraction, **changes))
+
+
+def with_texts(store: Warehouse, video: Key, texts: dict[int, str]) -> list[dict[str, Any]]:
+    """Publish other texts of some of a video's expressions, by index; gives all of its rows."""
+    commit = store.current("ingest")[video]
+    tables = {name: store.read(name, [commit]) for name in STAGES["ingest"]}
+    rows = tables["expressions"].to_pylist()
+    for index, text in texts.items():
+        rows[index]["text"] = text
+    tables["expressions"] = pa.Table.from_pylist(rows, schema=TABLES["expressions"])
+    contents = {"frames": commit.content("frames")}
+    store.publish("ingest", video, f"{commit.fingerprint}-texts", tables, contents=contents)
+    return rows

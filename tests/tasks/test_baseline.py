@@ -1,6 +1,7 @@
 """The baseline without a selector: each frame's best box, its mask, and the scores."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,20 @@ def test_every_frame_has_the_best_box_of_each_expression(store: Warehouse) -> No
         corners = [rows[at][name] for name in ("x0", "y0", "x1", "y1")]
         np.testing.assert_allclose(corners, box.xyxy, rtol=1e-6)
         assert rows[at]["score"] == pytest.approx(box.score)
+
+
+def test_a_caption_that_the_detector_does_not_take_is_left_out(
+    store: Warehouse, tmp_path: Path
+) -> None:
+    """The other expressions have the boxes and scores that they have beside a sound one."""
+    shutil.copytree(store.root, tmp_path / "w")
+    other = Warehouse(tmp_path / "w")
+    name = stages.with_texts(other, VIDEO, {1: "star " * 300})[1]["expression_id"]
+    run_baseline(other, RECIPE)
+    (made,) = other.current("baseline", split="valid_u").values()
+    assert [text.split(":")[0] for text in made.making.left_out] == [name]
+    assert predictions(other) == {at: r for at, r in predictions(store).items() if at[0] != name}
+    assert scores(other) == {e: row for e, row in scores(store).items() if e != name}
 
 
 def test_a_mask_depends_on_its_own_frame_alone(store: Warehouse) -> None:

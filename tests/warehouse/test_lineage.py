@@ -29,6 +29,7 @@ MAKING = Making(
     cpu_seconds=2.5,
     host_bytes=2**40,
     device_bytes=3,
+    left_out=["0: the text has 900 tokens"],
 )
 
 
@@ -121,7 +122,7 @@ def test_the_view_commits_has_all_of_it(warehouse: Warehouse) -> None:
     with warehouse.connect() as connection:
         (row,) = connection.sql("FROM commits WHERE stage = 'label'").to_arrow_table().to_pylist()
     assert json.loads(row["settings"]) == {"10": 1, "9": {"grid": [8, 16]}, "tau": 0.1 + 0.2}
-    for name in ("version", "code", "host", "device", "precision", "wall_seconds", "host_bytes"):
+    for name in ("version", "code", "host", "device", "precision", "wall_seconds", "left_out"):
         assert row[name] == getattr(MAKING, name)
     (given,) = row["inputs"]
     assert (given["stage"], given["track_set"]) == ("precompute", "grid")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from warehouse import TABLES, Key, Warehouse, WarehouseError
-from warehouse.queries import load_query, named_queries
+from warehouse.queries import VIEWS, load_query, named_queries, views
 
 V1 = Key("mevis", "train", "v1")
 V2 = Key("mevis", "train", "v2")
@@ -189,7 +189,9 @@ def test_pseudo_label_statistics(connection: duckdb.DuckDBPyConnection) -> None:
             "labels": 7,
             "positives": 3,
             "positive_rate": round(3 / 7, 6),
+            "expressions_without_target": 0,
             "expressions_without_positive": 1,
+            "share_without_positive": round(1 / 3, 6),
             "mean_best_miou": round((0.9 + 1.0 + 0.05) / 3, 6),
         }
     ]
@@ -297,6 +299,15 @@ def test_token_similarity_spread_and_worst_ten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", named_queries())
+def test_every_named_query_is_a_view(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Of the same rows in the same order, and of no table's name."""
+    assert name not in TABLES and name not in VIEWS
+    whole = connection.sql(load_query(name))
+    assert connection.sql(f"SELECT * FROM {name}").columns == whole.columns
+    assert connection.sql(f"SELECT * FROM {name}").fetchall() == whole.fetchall()
+
+
+@pytest.mark.parametrize("name", named_queries())
 def test_every_query_runs_on_an_empty_warehouse(tmp_path: Path, name: str) -> None:
     with Warehouse.create(tmp_path).connect() as connection:
         assert connection.sql(load_query(name)).fetchall() == []
@@ -311,3 +322,8 @@ def test_named_queries_are_described() -> None:
         WarehouseError, match=r"Unknown query 'stats'. Queries are: .*scores_by_tag"
     ):
         load_query("stats")
+
+
+def test_views_are_described() -> None:
+    assert views().keys() == set(VIEWS)
+    assert all(text.startswith("One row per ") and text.endswith(".") for text in views().values())

@@ -1,5 +1,6 @@
--- One row per expression and group it is reported under: `slice` names the question, `value` the
--- answer, `place` orders the answers. A tag is a slice of its own with one value.
+-- One row per expression and group it is reported under.
+-- `slice` names the question, `value` the answer, `place` orders the answers. A tag is a slice of
+-- its own with one value.
 WITH facts AS MATERIALIZED (FROM expression_facts),
 sliced AS (
     SELECT

@@ -1,6 +1,7 @@
 -- One row per expression and track but its best: how like the best track's the object tokens are.
--- The best is the track of the highest mIoU. Tokens are compared by cosine similarity, frame by
--- frame where both masks are non-empty, and averaged over those frames.
+-- The best is the track of the highest mIoU; an expression without target, or whose target no track
+-- touches, has none. Tokens are compared by cosine similarity, frame by frame where both masks are
+-- non-empty, and averaged over those frames.
 
 -- MATERIALIZED keeps the order of the joins, of which that of tokens is large: clips have numbers
 -- in it, only tracks that are best of an expression stand on one side, and each pair is there once.
@@ -18,6 +19,7 @@ best AS MATERIALIZED (
     SELECT clip, expression_id, min_by(track_id, (-miou, track_id)) AS best_track_id
     FROM labels
     GROUP BY clip, expression_id
+    HAVING max(miou) > 0
 ),
 visible AS MATERIALIZED (
     SELECT clip, track_id, frame_index, token
