@@ -5,15 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import Task
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 
 from flows.artifacts import show_outcomes
 from flows.chunks import run_chunks
 from flows.runtime import default_workers, video_workers
-from tasks.stage import Outcome, Plan
-from tasks.stages import make_videos
+from tasks.stage import Outcome, Plan, make_each
+from tasks.stages import STAGES
 from warehouse import Key, Warehouse
 
 CHUNK = 16  # videos per task at most: Prefect's server stores about 15 task runs a second
@@ -45,6 +46,22 @@ def carry_out(plan: Plan, workers: int | None = None, before: Sequence[Outcome] 
     work = stage, plan.subject
     summary = over_videos(stage, plan.store, plan.wanted, make_videos, work, workers)
     return summary + Summary(done=0, present=0, failed=_failures(before))
+
+
+@task(cache_policy=NO_CACHE)
+def make_videos(
+    warehouse: str, wanted: Mapping[Key, str], stage_and_subject: tuple[str, Any]
+) -> list[Outcome]:
+    """Make and publish a stage's data of each key: the work of a worker process."""
+    return _make_videos(warehouse, wanted, *stage_and_subject)
+
+
+def _make_videos(
+    warehouse: str, wanted: Mapping[Key, str], stage: str, subject: Any
+) -> list[Outcome]:
+    # A function of its own: a task's is sent to workers with all that it refers to, and a stage
+    # must be one object in a process.
+    return make_each(STAGES[stage], Warehouse(warehouse), wanted, subject)
 
 
 def over_videos(

@@ -251,7 +251,9 @@ def adopt(plan: Plan) -> None:
         commit = there.get(plan.wanted[key])
         if commit and store.intact([commit]):
             tables = {n: _of(store.read(n, [commit]), key) for n in stage.publishes}
-            given = plan.provenance(key) | {"making": replace(commit.making, wall_seconds=0.0, cpu_seconds=0.0)}
+            given = plan.provenance(key) | {
+                "making": replace(commit.making, wall_seconds=0.0, cpu_seconds=0.0)
+            }
             store.publish(stage.name, key, plan.wanted[key], tables, **given)
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 from scipy.special import expit
 
 
@@ -39,6 +38,8 @@ def fit_calibration(logits_K: np.ndarray, labels_K: np.ndarray) -> Calibration |
         off_K = expit(x_K) - labels_K
         loss = np.mean(np.logaddexp(0, x_K) - labels_K * x_K)
         return loss, np.array([np.mean(off_K * logits_K), np.mean(off_K)])
+
+    from scipy.optimize import minimize  # slow to import, needed only here
 
     slope, bias = minimize(log_loss, (1.0, 0.0), jac=True, method="BFGS").x
     return Calibration(float(1 / slope), float(bias)) if slope > 0 else None

@@ -4,14 +4,13 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from sola_model.detection.detector import Detector, detect, load_detector
 from tasks.stage import Outcome, Plan, Stage, Unit, publish_each
 from tasks.stages.ingest import INGEST
 from tasks.tables import read_expressions, read_video, rows
@@ -20,12 +19,17 @@ from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse, fingerprint
 from warehouse.frames import frames_of
 
+if TYPE_CHECKING:  # slow to import: only what detects does it
+    from sola_model.detection.detector import Detector
+
 BOX_COLUMNS = ("expression_id", "frame_index", "x0", "y0", "x1", "y1", "score")
 BOX_SCHEMA = pa.schema([TABLES["detections"].field(name) for name in ("video_id", *BOX_COLUMNS)])
 
 
 def _detections(unit: Unit) -> dict[str, pa.Table]:
     """The boxes of every expression of a video, in its prompt frames."""
+    from sola_model.detection.detector import detect
+
     track_set: TrackSet = unit.subject
     assert track_set.boxes
     ingested = unit.commit(INGEST)
@@ -76,8 +80,10 @@ DETECT = Stage(
 
 
 @lru_cache(maxsize=1)
-def worker_detector(name: str, where: str) -> Detector:
+def worker_detector(name: str, where: str) -> "Detector":
     """One detector per worker process."""
+    from sola_model.detection.detector import load_detector
+
     return load_detector(name, where)
 
 
