@@ -28,8 +28,9 @@ def baseline(
 ) -> Summary:
     """Score what the detector alone finds for each expression in the videos of a split.
 
-    `detector` and `sam2` are paths, hub ids or "demo"; by default the recipe's SAM2 and
-    the paper's Grounding DINO, or with the embedded SAM2 the embedded detector. The recipe has the detector's settings.
+    `detector` and `sam2` are paths, hub ids or "demo"; by default the recipe's SAM2 and the paper's
+    Grounding DINO, or with the embedded SAM2 the embedded detector. The recipe has the detector's
+    settings.
     """
     settings = baseline_settings(recipe, detector, sam2, changes)
     store = Warehouse(warehouse)

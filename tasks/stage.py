@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from sola_model.settings import essential
+from tasks.own_video import DATASET, SPLIT
 from tasks.worker import Clock
 from warehouse import Commit, Key, Warehouse, fingerprint
 from warehouse.commits import STAGES as TABLES_OF
@@ -61,6 +62,8 @@ class Stage:
 
     def redo(self, key: Key) -> str:
         """The command that makes a key's data again, for all videos of its split."""
+        if (key.dataset, key.split) == (DATASET, SPLIT):
+            return "the same `sola segment` command"
         words = ["sola", self.command]
         words += ["--dataset", key.dataset, "--split", key.split] if key.dataset else []
         words += ["--run", key.run_id] if key.run_id and "run_id" in self.keyed_by else []

@@ -65,12 +65,11 @@ class Warehouse(Reading):
                 "collection is for folders in which everything is the warehouse's."
             )
         if isinstance(storage, Disk):
-            above = next(
-                folder for folder in (storage.root, *storage.root.parents) if folder.exists()
-            )
+            folders = (storage.root, *storage.root.parents)
+            above = next(folder for folder in folders if folder.exists())
             if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
                 raise WarehouseError(
-                    f"{place}: cannot be written to, {above} is no folder of yours"
+                    f"{place}: cannot be written to, {above} is no folder that you may write to"
                 )
         return False
 

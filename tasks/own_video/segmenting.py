@@ -56,10 +56,8 @@ class Segmenting:
         adopt(tracks)
         stages = (DETECT, BOX_TRACKS) if self.track_set.boxes else ()
         tracked = list(tracks.wanted)
-        others = (Plan(stage, self.store, tracked, self.track_set) for stage in stages)
-        return not any(
-            plan.missing() or len(plan.wanted) < len(tracked) for plan in (tracks, *others)
-        )
+        plans = [tracks, *(Plan(stage, self.store, tracked, self.track_set) for stage in stages)]
+        return all(len(p.wanted) == len(tracked) and not p.missing() for p in plans)
 
     def frame_count(self) -> int:
         """How many frames its clips have together."""
