@@ -142,7 +142,9 @@ def baseline(
     detector: Annotated[
         str | None,
         typer.Option(
-            help="Grounding DINO: path, 'demo' or hub id; default: grounding-dino-tiny, or that of the embedded models."
+            help="Grounding DINO: path, 'demo' or hub id; default: grounding-dino-tiny, or with "
+            "the embedded SAM2 the embedded one."
+            "the embedded SAM2 the embedded one."
         ),
     ] = None,
     sam2: Annotated[

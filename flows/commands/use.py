@@ -68,6 +68,7 @@ def segment(
     """
     from flows.checks import check_segment
     from tasks.own_video.clips import run_to_segment_with
+    from warehouse import Warehouse
 
     if not (out or masks or tracks):
         out = Path(f"{video.resolve().stem}-segmented.mp4")
@@ -76,10 +77,12 @@ def segment(
         with explained():
             run = run_to_segment_with(warehouse, run).run_id
             check_segment(video, sentences, sam2, detector)
-            from flows.here import segment_here
             from tasks.own_video.outputs import Outputs
 
             outputs = Outputs(video=out, masks=masks, tracks=tracks)
+            outputs.check(Warehouse(warehouse), video, len(sentences))
+            from flows.here import segment_here
+
             found = segment_here(
                 warehouse, str(video), sentences, run, outputs, sam2=sam2, detector=detector,
                 every=every, clip_frames=clip_frames, fps=fps,
