@@ -15,8 +15,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.search import publish_run
 from sola_model.recipes import DEMO
-from tests.untrained import publish_untrained
 from warehouse import Warehouse
 from warehouse.demo_data import SAMPLE_CLIP
 
@@ -66,7 +66,7 @@ def new_sentence(store: Warehouse, out: Path) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Warehouse.create(Path(folder) / "w")
-        publish_untrained(store, RECIPE)
+        publish_run(store, RECIPE)
         for what, command in REFUSED.items():
             line = ["-m", "flows.cli", *command, "--warehouse", store.url]
             seconds = statistics.median(processor_seconds(line, code=1) for _ in range(ROUNDS))

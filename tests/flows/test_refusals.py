@@ -42,7 +42,7 @@ DEMO_SPLIT = ["--dataset", "demo", "--split", "valid_u"]
 RIGHT = {
     "precompute": ["--root", "{data}", *DEMO_SPLIT, "--recipe", "demo"],
     "label": [*DEMO_SPLIT, "--recipe", "demo"],
-    "train": ["--dataset", "demo", "--split", "valid_u", "--validation", "valid_u"],
+    "train": ["--dataset", "demo", "--split", "valid_u"],
     "evaluate": DEMO_SPLIT,
     "baseline": [*DEMO_SPLIT, "--recipe", "demo", "--detector", "demo"],
     "segment": ["{data}/valid_u/JPEGImages/valid_u_0000", "a bar", "--json", "{new}"],
@@ -86,6 +86,7 @@ WRONG = {
         (["--dataset", "nodata"], "nodata"),
         (["--split", "nosplit", "--split", "again"], "give one split for all"),
         (["--from", "norun"], "there is no run norun"),
+        (["--validation", "nosplit"], "nosplit"),
     ],
     "evaluate": [*OF_A_RUN, *OF_TRACKS],
     "baseline": [*OF_A_SPLIT, *OF_A_RECIPE, *OF_MODELS],
@@ -183,27 +184,8 @@ def test_each_wrong_argument_is_refused_before_torch_and_prefect_are_loaded(
     assert not list(tmp_path.iterdir())  # nothing was created
 
 
-def test_a_split_that_nobody_named_may_be_missing(
-    store: Warehouse, data: Path, no_server: None
-) -> None:
-    """Only the default of --validation."""
-    line = ["train", "--dataset", "demo", "--split", "valid_u", "--warehouse", store.url]
-    assert "nosplit" in sola(*line, "--validation", "nosplit").output
-
-
 def sola(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-@pytest.fixture
-def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Starting Prefect's server, or asking a configured one, fails the test."""
-
-    def started(*_: object) -> None:
-        pytest.fail("a server was started")
-
-    monkeypatch.setattr("flows.runtime.private_server", started)
-    monkeypatch.setattr("flows.runtime.check_answers", started)
 
 
 def test_what_only_a_look_into_files_or_labels_tells_is_refused_without_a_server(
@@ -224,12 +206,3 @@ def test_what_only_a_look_into_files_or_labels_tells_is_refused_without_a_server
     ):
         result = sola(*line)
         assert result.exit_code == 1 and message in result.output, (line, result.output)
-
-
-def test_what_is_there_needs_no_server(
-    store: Warehouse, data: Path, tmp_path: Path, no_server: None
-) -> None:
-    at, demo = ["--warehouse", store.url], ["--dataset", "demo", "--split", "valid_u"]
-    for line in (["evaluate", *demo, *at], ["label", *demo, *at, "--recipe", "demo"]):
-        result = sola(*line)
-        assert result.exit_code == 0, (line, result.output)
