@@ -20,7 +20,8 @@ def publish_untrained(
     save_selector(new_selector(recipe.selector), store.root / "selectors" / run_id)
     run = {field.name: None if field.nullable else 0 for field in TABLES["runs"]} | {
         "run_id": run_id, "parent": None, "dataset": "demo", "split": "train",
-        "recipe": recipe.name, "config": json.dumps(asdict(recipe)), "weights": f"selectors/{run_id}", "videos": [],
+        "recipe": recipe.name, "config": json.dumps(asdict(recipe)),
+        "weights": f"selectors/{run_id}", "videos": [],
         **columns,
     }  # fmt: skip
     tables = {
