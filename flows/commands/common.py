@@ -33,7 +33,7 @@ OwnName = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="Split of the data set, e.g. train or valid_u.")]
 RecipeName = Annotated[
-    str | None, typer.Option(help="release, paper, demo...; default: the last one used here.")
+    str | None, typer.Option(help="Such as release or demo; default: the last used.")
 ]
 Changes = Annotated[
     list[str], typer.Option("--set", help="Change of the recipe, such as extraction.batch=8.")
