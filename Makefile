@@ -30,6 +30,7 @@ lint: $(INSTALLED)  ## ruff, mypy
 bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.tracks
 	$(BIN)/python -m benchmarks.segment
+	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.evaluation

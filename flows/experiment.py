@@ -5,20 +5,13 @@ sola experiment table5b --dataset mevis --root DIR --sam2 sam2.1_hiera_large.pt
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 from prefect import flow
 
 from flows.demo import VIDEOS
-from flows.experiments import (
-    ablations,
-    analysis,
-    counterfactual,
-    fresh,
-    robustness,
-    tokens,
-    transfer,
-)
+from flows.experiments import MODULES, check_experiments
 from flows.experiments.setup import Setup
 from flows.printing import print_experiment
 from tasks.experiments.measured import Measured, publish_experiment
@@ -27,28 +20,8 @@ from warehouse import Warehouse
 from warehouse.demo_data import write_dataset
 
 EXPERIMENTS: dict[str, Callable[[Setup], list[Measured]]] = {
-    "table1": transfer.table1,
-    "table2": transfer.table2,
-    "table3": transfer.table3,
-    "table4": transfer.table4,
-    "table5a": ablations.table5a,
-    "table5b": ablations.table5b,
-    "tableA2a": ablations.tableA2a,
-    "tableA2b": ablations.tableA2b,
-    "tableA1": robustness.tableA1,
-    "figure4": tokens.figure4,
-    "figure5": tokens.figure5,
-    "probe": tokens.probe,
-    "geometry": ablations.geometry,
-    "alignment": ablations.alignment,
-    "streams": ablations.streams,
-    "learning_curve": analysis.learning_curve,
-    "error_budget": analysis.error_budget,
-    "token_precision": analysis.token_precision,
-    "extraction_cost": analysis.extraction_cost,
-    "fresh": fresh.fresh,
-    "search": fresh.search,
-    "counterfactual": counterfactual.counterfactual,
+    name: getattr(import_module(f"flows.experiments.{module}"), name)
+    for name, module in MODULES.items()
 }
 # They change settings that only the paper's selector has.
 OF_THE_PAPERS_SELECTOR = (
@@ -91,10 +64,7 @@ def experiment(
     Raises:
         ValueError: an experiment of this name does not exist.
     """
-    if unknown := [name for name in names if name not in EXPERIMENTS]:
-        raise ValueError(
-            f"there is no experiment {', '.join(unknown)}; there are: {', '.join(EXPERIMENTS)}"
-        )
+    check_experiments(names)
     store = Warehouse.create(warehouse)
     embedded = dataset == "demo"
     setup = Setup(

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import Task
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 
 from flows.artifacts import show_outcomes
 from flows.chunks import run_chunks
 from flows.runtime import default_workers, video_workers
-from tasks.stage import Outcome, Plan
-from tasks.stages import make_videos
+from tasks.stage import Outcome, Plan, make_each
+from tasks.stages import STAGES
 from warehouse import Key, Warehouse, WarehouseError
 from warehouse.compact import compact_pile
 
@@ -50,6 +51,22 @@ def carry_out(plan: Plan, workers: int | None = None, before: Sequence[Outcome] 
         present=plan.keys.num_rows - len(missing),
         failed=failed + _failures(before),
     )
+
+
+@task(cache_policy=NO_CACHE)
+def make_videos(
+    warehouse: str, wanted: Mapping[Key, str], stage_and_subject: tuple[str, Any]
+) -> list[Outcome]:
+    """Make and publish a stage's data of each key: the work of a worker process."""
+    return _make_videos(warehouse, wanted, *stage_and_subject)
+
+
+def _make_videos(
+    warehouse: str, wanted: Mapping[Key, str], stage: str, subject: Any
+) -> list[Outcome]:
+    # A function of its own: a task's is sent to workers with all that it refers to, and a stage
+    # must be one object in a process.
+    return make_each(STAGES[stage], Warehouse(warehouse), wanted, subject)
 
 
 def over_videos(

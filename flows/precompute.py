@@ -60,6 +60,35 @@ def precompute(
             settings of a detector are given without one.
     """
     named = data_set_name(dataset, dataset_name)
+    how = (sam2, detector, boxes, ground_truth, corruption)
+    track_set = asked_tracks(recipe, changes, *how)
+    ingested = ingest_split(warehouse, dataset, root, split, limit, shard, rehash, named)
+    store, dataset = Warehouse(warehouse), named
+    track_set = continued(store, dataset, split, track_set)
+    readable = [outcome.video_id for outcome in ingested if outcome.status == "done"]
+    if readable:
+        remember(store, dataset, split, track_set, recipe)
+    summary = track_videos(store, dataset, split, readable, track_set, workers, ingested, boxes)
+    if readable and default:
+        make_default(store, dataset, split, track_set.name)
+    return ended(summary, summary.failed)
+
+
+def asked_tracks(
+    recipe: str,
+    changes: Sequence[str] = (),
+    sam2: str | None = None,
+    detector: str | None = None,
+    boxes: str | None = None,
+    ground_truth: bool = False,
+    corruption: str | None = None,
+) -> TrackSet:
+    """The track set that these arguments of `precompute` ask for.
+
+    Raises:
+        ValueError: boxes are to come from both a detector and a file, settings of a detector are
+            given without one, or there is no such recipe, checkpoint, tracker or file.
+    """
     settings = chosen_recipe(
         recipe, changes, "precompute", sam2=sam2, detector=detector, ground_truth=ground_truth
     )
@@ -71,17 +100,7 @@ def precompute(
     if unused and not settings.detector:
         raise ValueError(f"--set {unused[0]}: no detector runs; name one with --detector")
     check_tracker(settings.tracker)
-    track_set = track_set_of(settings, precision=precision(), corruption=corruption, boxes=boxes)
-    ingested = ingest_split(warehouse, dataset, root, split, limit, shard, rehash, named)
-    store, dataset = Warehouse(warehouse), named
-    track_set = continued(store, dataset, split, track_set)
-    readable = [outcome.video_id for outcome in ingested if outcome.status == "done"]
-    if readable:
-        remember(store, dataset, split, track_set)
-    summary = track_videos(store, dataset, split, readable, track_set, workers, ingested, boxes)
-    if readable and default:
-        make_default(store, dataset, split, track_set.name)
-    return ended(summary, summary.failed)
+    return track_set_of(settings, precision=precision(), corruption=corruption, boxes=boxes)
 
 
 def track_videos(

@@ -168,9 +168,12 @@ def print_tracks(warehouse: str, dataset: str | None, split: str | None) -> None
 
 def redo(warehouse: str, stage: str, key: Key) -> str:
     """The command that makes a key's data of a stage again."""
+    from tasks.own_video import DATASET, SPLIT
     from tasks.stages import STAGES
     from tasks.stages.ingest import layout_of
 
+    if (key.dataset, key.split) == (DATASET, SPLIT):
+        return "the same `sola segment` command again"
     command, *more = STAGES[stage].command.split()
     words = ["sola", command, "--warehouse", str(warehouse)]
     if key.dataset and command == "precompute":

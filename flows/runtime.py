@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
@@ -19,8 +18,9 @@ from prefect.logging.configuration import setup_logging
 from prefect.settings import get_current_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
+from flows.runner import on_ray
+from flows.runner import precision as precision
 from flows.server import check_answers, die_with, private_server, without_proxy
-from tasks.worker import precision as worker_precision
 
 # --- the API ----------------------------------------------------------------------------------
 
@@ -88,7 +88,7 @@ class WorkerDied(RuntimeError):
 
 def default_workers() -> int:
     """One process for each GPU, or for each CPU core: of this machine, or of the Ray cluster."""
-    if _on_ray():
+    if on_ray():
         from flows.ray_workers import slots
 
         return slots()
@@ -111,7 +111,7 @@ def video_workers(workers: int) -> TaskRunner[Any]:
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; give 1 or more")
-    if _on_ray():
+    if on_ray():
         from flows.ray_workers import RayWorkers
 
         return RayWorkers()
@@ -122,15 +122,6 @@ def video_workers(workers: int) -> TaskRunner[Any]:
         initializer=_start_worker,
         initargs=(os.getpid(), gpus, started),
     )
-
-
-def precision() -> str:
-    """What the workers compute SAM2 in: bfloat16 on GPUs, float32 else."""
-    if _on_ray():
-        from flows.ray_workers import on_gpus
-
-        return "bfloat16" if on_gpus() else "float32"
-    return worker_precision()
 
 
 def kill_workers() -> None:
@@ -149,15 +140,6 @@ def bind_to(gpu: int | None) -> None:
             torch.cuda.set_device(gpu)
     if os.environ["SOLA_DEVICE"] == "cpu":
         torch.set_num_threads(1)
-
-
-def _on_ray() -> bool:
-    runner = os.environ.get("SOLA_RUNNER", "processes")
-    if runner not in ("processes", "ray"):
-        raise ValueError(f"SOLA_RUNNER is {runner!r}; valid are: processes, ray")
-    if runner == "ray" and not find_spec("prefect_ray"):
-        raise ValueError("SOLA_RUNNER=ray needs prefect-ray: pip install 'sola-rvos[ray]'")
-    return runner == "ray"
 
 
 def _gpus() -> int:

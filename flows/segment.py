@@ -12,22 +12,11 @@ from flows.fanout import Summary, carry_out
 from flows.precompute import track_videos
 from flows.progress import frame_progress
 from flows.runtime import precision
-from tasks.own_video.clips import (
-    CLIP_FRAMES,
-    DATASET,
-    SPLIT,
-    encode_sentences,
-    frame_count,
-    ingest_clips,
-    require_current,
-    run_to_segment_with,
-    segment_tracks,
-)
-from tasks.own_video.outputs import Found, Outputs, shown_times, write_outputs
-from tasks.stage import Plan
-from tasks.stages.evaluate import EVALUATE
-from tasks.track_sets import remember
-from warehouse import Warehouse, WarehouseError
+from tasks.own_video import DATASET, SPLIT
+from tasks.own_video.clips import CLIP_FRAMES, FAILED
+from tasks.own_video.outputs import Found, Outputs
+from tasks.own_video.segmenting import prepare
+from warehouse import WarehouseError
 
 
 @flow(flow_run_name="segment {video}")
@@ -59,28 +48,26 @@ def segment(
             WarehouseError) clips failed.
     """
     paths = {"video": out, "masks": masks, "tracks": tracks}
-    outputs = Outputs(**{name: Path(path) for name, path in paths.items() if path})
-    trained = run_to_segment_with(warehouse, run)
-    store = Warehouse(warehouse)
-    outputs.check(store, Path(video), len(sentences))
-    track_set = segment_tracks(trained, sam2, detector, precision())
-    encode_sentences(store, trained.recipe, sentences)
-    keys = ingest_clips(warehouse, video, sentences, every, clip_frames)
-    clips = [key.video_id for key in keys]
-    remember(store, DATASET, SPLIT, track_set)
-    _check(track_videos(store, DATASET, SPLIT, clips, track_set, workers))
-    tracked = [key.of(track_set=track_set.name, run_id=trained.run_id) for key in keys]
-    scores = Plan(EVALUATE, store, tracked, trained)
-    _check(carry_out(scores, workers))
-    require_current(scores)
-    with frame_progress("write", frame_count(store, keys)) as on_frame:
-        times = shown_times(video, every, fps)
-        return write_outputs(warehouse, tracked, trained, outputs, times, on_frame)
+    asked = prepare(
+        warehouse,
+        video,
+        sentences,
+        run,
+        Outputs(**{name: Path(path) for name, path in paths.items() if path}),
+        precision(),
+        sam2=sam2,
+        detector=detector,
+        every=every,
+        clip_frames=clip_frames,
+        fps=fps,
+    )
+    store, track_set = asked.store, asked.track_set
+    _check(track_videos(store, DATASET, SPLIT, asked.clips, track_set, workers))
+    _check(carry_out(asked.scores, workers))
+    with frame_progress("write", asked.frame_count()) as on_frame:
+        return asked.write(on_frame)
 
 
 def _check(summary: Summary) -> None:
     if summary.failed:
-        raise WarehouseError(
-            f"{summary.failed} clips failed, see above; nothing was written. Mend the cause and "
-            "run the same command again: what is done stays."
-        )
+        raise WarehouseError(FAILED.format(count=summary.failed))

@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.futures import as_completed
 
 from flows.artifacts import show_run
+from flows.checks import splits_of
 from flows.progress import run_progress, training_progress
 from flows.runtime import default_workers, kill_workers, video_workers
 from flows.tensorboard import event_files
@@ -45,7 +46,7 @@ def train(
     `limit` takes the first videos of each split only. `tracks` and `mixed`: see `Training`.
     """
     data = (warehouse, dataset, split, validation, recipe, changes)
-    (asked,) = _asked(*data, [seed], parent, everything, limit, tracks, mixed)
+    (asked,) = trainings(*data, [seed], parent, everything, limit, tracks, mixed)
     settings = asked.recipe
     folder = Path(tensorboard, f"{settings.name}-{settings.training.seed}") if tensorboard else None
     with training_progress(settings.training.epochs) as show, event_files(folder) as write:
@@ -78,11 +79,11 @@ def train_seeds(
 ) -> list[str]:
     """`train` with several seeds, as many at once as there are GPUs, or CPU cores; the run ids."""
     data = (warehouse, dataset, split, validation, recipe, changes)
-    asked = _asked(*data, seeds, parent, everything, limit, tracks, mixed)
+    asked = trainings(*data, seeds, parent, everything, limit, tracks, mixed)
     return train_together(warehouse, asked, workers)
 
 
-def _asked(
+def trainings(
     warehouse: str,
     dataset: str | list[str],
     split: str | list[str],
@@ -96,7 +97,10 @@ def _asked(
     tracks: Sequence[str],
     mixed: bool,
 ) -> list[Training]:
-    """What is asked for by these arguments of `train`, for each seed; None: the recipe's."""
+    """What is asked for by these arguments of `train`, for each seed; None: the recipe's.
+
+    Raises ValueError for changes that the recipe does not take, and unequal numbers of splits.
+    """
     check_concerns(changes, "train")
     settings = run_recipe(warehouse, parent) if parent else recipe_by_name(recipe)
     settings = override(settings, changes)
@@ -151,16 +155,3 @@ def train_together(
         except BaseException:  # Ctrl-C, a failed run, a dead worker: leave; the checkpoints stay
             kill_workers()
             raise
-
-
-def splits_of(datasets: list[str], splits: str | list[str]) -> list[tuple[str, str]]:
-    """Each data set with its split."""
-    names = [splits] if isinstance(splits, str) else splits
-    if len(names) == 1:
-        names = names * len(datasets)
-    if len(names) != len(datasets):
-        raise ValueError(
-            f"{len(datasets)} data sets ({', '.join(datasets)}) and {len(names)} splits "
-            f"({', '.join(names)}): give one split for all, or one for each."
-        )
-    return list(zip(datasets, names, strict=True))

@@ -4,11 +4,11 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sola_model.recipes import Recipe, recipe_from
+from sola_model.recipes import RECIPES, Recipe, recipe_from
 from sola_model.selector.calibration import Calibration
 from tasks.stage import Stage
 from tasks.track_sets import TrackSet, tracks_for
-from warehouse import Warehouse, WarehouseError
+from warehouse import Key, Warehouse, WarehouseError
 
 TRAIN = Stage(
     name="train",
@@ -90,6 +90,20 @@ def find_run(store: Warehouse, run_id: str | None) -> Run:
             f"{runs or 'none yet; train one with `sola train`'}."
         )
     return _run(store.read("runs", chosen).to_pylist()[0])
+
+
+def last_recipe(store: Warehouse) -> str | None:
+    """The name of the recipe of the newest track set or run, whatever was changed of it.
+
+    None: no recipe of ours was used.
+    """
+    trained = store.current("train")
+    rows = store.read("runs", trained.values()).select(["run_id", "recipe"]).to_pylist()
+    used = [(trained[Key(run_id=row["run_id"])].created_at, row["recipe"]) for row in rows]
+    for commit in store.current("track_set").values():
+        used.append((commit.created_at, (commit.making.settings or {}).get("recipe") or ""))
+    names = [name.partition("+")[0] for _, name in sorted(used)]
+    return next((name for name in reversed(names) if name in RECIPES), None)
 
 
 def _run(row: dict[str, Any]) -> Run:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sola_model.settings import essential
+from tasks.own_video import DATASET, SPLIT
 from tasks.worker import Clock
 from warehouse import Commit, Key, Warehouse, fingerprint
 from warehouse.commit_table import BATCH, KEYS, content_column, key_table, keys_of, with_fields
@@ -65,6 +66,8 @@ class Stage:
 
     def redo(self, key: Key) -> str:
         """The command that makes a key's data again, for all videos of its split."""
+        if (key.dataset, key.split) == (DATASET, SPLIT):
+            return "the same `sola segment` command"
         words = ["sola", self.command]
         words += ["--dataset", key.dataset, "--split", key.split] if key.dataset else []
         words += ["--run", key.run_id] if key.run_id and "run_id" in self.keyed_by else []

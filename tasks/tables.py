@@ -5,18 +5,21 @@ Axes: N tracks, T frames, D channels, E expressions.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sola_model.extraction.prompts import Box
-from sola_model.extraction.tracks import VideoTracks
 from sola_model.masks.geometry import geometry
 from sola_model.metrics.jf import RLE, empty_rle
 from warehouse import TABLES, Commit, Key, Warehouse
 from warehouse.masks import mask_columns, rles_from_table
 from warehouse.sources.base import SourceVideo
+
+if TYPE_CHECKING:  # extraction is slow to import
+    from sola_model.extraction.prompts import Box
+    from sola_model.extraction.tracks import VideoTracks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +96,7 @@ def source_tables(
 
 
 def track_tables(
-    key: Key, extracted: VideoTracks, first_prompt: int = 0, first_track: int = 0
+    key: Key, extracted: "VideoTracks", first_prompt: int = 0, first_track: int = 0
 ) -> dict[str, pa.Table]:
     """The tables of the stages "precompute" and "box_tracks" for one video.
 
@@ -209,8 +212,10 @@ def read_candidates(
     return candidates_EN
 
 
-def read_boxes(store: Warehouse, detected: Commit) -> list[Box]:
+def read_boxes(store: Warehouse, detected: Commit) -> "list[Box]":
     """The detected boxes of a video."""
+    from sola_model.extraction.prompts import Box
+
     return [
         Box(
             frame_index=row["frame_index"],

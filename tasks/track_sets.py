@@ -12,13 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from sola_model.detection.detector import detector_identity
-from sola_model.extraction.sam2_models import checkpoint_identity
+from sola_model.detection.names import detector_identity
+from sola_model.extraction.checkpoints import checkpoint_identity
 from sola_model.recipe_sections import BoxPrompts, DetectorSettings, Extraction
 from sola_model.recipes import Recipe
 from sola_model.settings import essential, from_dict
 from tasks.worker import precision as own_precision
 from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
+from warehouse.commits import Making
 from warehouse.corruptions import check_corruption
 
 
@@ -138,8 +139,10 @@ def track_set_of(
     )
 
 
-def remember(store: Warehouse, dataset: str, split: str, track_set: TrackSet) -> None:
-    """Publish what a set is, for a split, unless it is there."""
+def remember(
+    store: Warehouse, dataset: str, split: str, track_set: TrackSet, recipe: str | None = None
+) -> None:
+    """Publish what a set is, for a split, unless it is there. `recipe`: the name of its recipe."""
     key = Key(dataset=dataset, split=split, track_set=track_set.name)
     row = {
         "dataset": dataset,
@@ -154,7 +157,9 @@ def remember(store: Warehouse, dataset: str, split: str, track_set: TrackSet) ->
         "settings": json.dumps(track_set.as_known()),
     }
     table = pa.Table.from_pylist([row], schema=TABLES["track_sets"])
-    store.publish("track_set", key, fingerprint(track_set=row), {"track_sets": table})
+    making = Making(settings={"recipe": recipe} if recipe else None)
+    named = fingerprint(track_set=row)
+    store.publish("track_set", key, named, {"track_sets": table}, making=making)
 
 
 def make_default(store: Warehouse, dataset: str, split: str, name: str) -> None:

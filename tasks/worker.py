@@ -9,19 +9,19 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
-import torch
-
 
 def device() -> str:
     """`SOLA_DEVICE` (set for each worker process, one GPU each), else the best there is."""
     if chosen := os.environ.get("SOLA_DEVICE"):
         return chosen
+    import torch  # slow: what only looks into a warehouse does without
+
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def precision() -> str:
     """What SAM2 computes in on this process's device (`sola_model.extraction.engine`)."""
-    return "bfloat16" if torch.device(device()).type == "cuda" else "float32"
+    return "bfloat16" if device().startswith("cuda") else "float32"
 
 
 @cache
@@ -34,6 +34,8 @@ class Clock:
     """What is spent from when it is made until `cost`."""
 
     def __init__(self) -> None:
+        import torch
+
         self._wall, self._cpu = time.monotonic(), time.process_time()
         self._on_gpu = device().startswith("cuda") and torch.cuda.is_available()
         if self._on_gpu:
@@ -41,6 +43,8 @@ class Clock:
 
     def cost(self) -> dict[str, Any]:
         """Fields of `warehouse.commits.Making`."""
+        import torch
+
         kilobyte = 1 if sys.platform == "darwin" else 1024
         return {
             "code": code(),

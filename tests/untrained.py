@@ -19,8 +19,9 @@ def publish_untrained(
     torch.manual_seed(0)
     save_selector(new_selector(recipe.selector), store.root / "selectors" / run_id)
     run = {field.name: None if field.nullable else 0 for field in TABLES["runs"]} | {
-        "run_id": run_id, "parent": None, "dataset": "demo", "split": "train", "recipe": "demo",
-        "config": json.dumps(asdict(recipe)), "weights": f"selectors/{run_id}", "videos": [],
+        "run_id": run_id, "parent": None, "dataset": "demo", "split": "train",
+        "recipe": recipe.name, "config": json.dumps(asdict(recipe)),
+        "weights": f"selectors/{run_id}", "videos": [],
         **columns,
     }  # fmt: skip
     tables = {

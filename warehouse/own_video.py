@@ -31,23 +31,29 @@ def own_video(path: str | Path) -> OwnVideo:
     Raises SourceError when it is no video file and no folder of images, and FrameError when the
     file does not open.
     """
+    check_own_video(path)
     path = Path(path).resolve()
     errors: list[str] = []
     if path.is_dir():
         video = OwnVideo(path, listed_frames(path, errors))
-    elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+    else:
         times, rate = video_timing(path)
         video = OwnVideo(path, tuple(f"{index:05d}" for index in range(len(times))), rate, times)
         errors += [f"{path}: has no frames"] * (not times)
-    else:
-        problem = "is no video" if path.exists() else "no such file or folder"
-        errors.append(
-            f"{path}: {problem}; give a video file ({', '.join(VIDEO_SUFFIXES)}) or a folder of "
-            f"frames ({', '.join(IMAGE_SUFFIXES)})"
-        )
     if errors:
         raise SourceError(*errors)
     return video
+
+
+def check_own_video(path: str | Path) -> None:
+    """Raise SourceError for what is neither a folder nor named as a video file is."""
+    path = Path(path).resolve()
+    if not path.is_dir() and not (path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES):
+        problem = "is no video" if path.exists() else "no such file or folder"
+        raise SourceError(
+            f"{path}: {problem}; give a video file ({', '.join(VIDEO_SUFFIXES)}) or a folder of "
+            f"frames ({', '.join(IMAGE_SUFFIXES)})"
+        )
 
 
 def read_video(path: str | Path) -> Iterator[np.ndarray]:

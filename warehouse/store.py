@@ -12,6 +12,7 @@ read is checked: every file has a checksum, in its own name or in the record tha
 """
 
 import hashlib
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -27,7 +28,7 @@ from warehouse.lineage import printable_key
 from warehouse.names import is_temporary, put_at
 from warehouse.reading import ATTEMPTS, MARKER, Reading, write_marker
 from warehouse.schemas import WarehouseError
-from warehouse.storage import open_storage
+from warehouse.storage import Disk, open_storage
 
 
 class Warehouse(Reading):
@@ -42,17 +43,35 @@ class Warehouse(Reading):
 
         Raises WarehouseError when the place has something else in it, or cannot be written to.
         """
+        if not cls.check_place(place):
+            write_marker(open_storage(place))
+        return cls(place)
+
+    @classmethod
+    def check_place(cls, place: str | Path) -> bool:
+        """Whether a warehouse is there; nothing is written.
+
+        Raises WarehouseError when `create` could not make or open one.
+        """
         storage = open_storage(place)
         others = [name for name in storage.names() if not is_temporary(name)]
-        if not storage.existing([MARKER]):  # looked for last: another process may be creating it
-            if others:
+        if storage.existing([MARKER]):  # looked for last: another process may be creating it
+            cls(place)
+            return True
+        if others:
+            raise WarehouseError(
+                f"{place} is no warehouse and not empty: it has {', '.join(others[:3])}"
+                f"{', ...' if len(others) > 3 else ''}. Give a new or empty folder: garbage "
+                "collection is for folders in which everything is the warehouse's."
+            )
+        if isinstance(storage, Disk):
+            folders = (storage.root, *storage.root.parents)
+            above = next(folder for folder in folders if folder.exists())
+            if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
                 raise WarehouseError(
-                    f"{place} is no warehouse and not empty: it has {', '.join(others[:3])}"
-                    f"{', ...' if len(others) > 3 else ''}. Give a new or empty folder: garbage "
-                    "collection is for folders in which everything is the warehouse's."
+                    f"{place}: cannot be written to, {above} is no folder that you may write to"
                 )
-            write_marker(storage)
-        return cls(place)
+        return False
 
     def publish(
         self,

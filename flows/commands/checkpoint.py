@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import HERE, RecipeName, WarehousePath, explained
+from flows.commands.common import HERE, WarehousePath, explained
 
 
 def import_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="Released state dict, e.g. epoch_15.pth.")],
-    recipe: RecipeName = "release",
+    recipe: Annotated[str, typer.Option(help="The recipe it was trained with.")] = "release",
     changes: Annotated[
         list[str], typer.Option("--set", help="Change of the recipe, such as selector.heads=4.")
     ] = [],  # noqa: B006 - typer copies it

@@ -32,7 +32,9 @@ OwnName = Annotated[
     ),
 ]
 Split = Annotated[str, typer.Option(help="Split of the data set, e.g. train or valid_u.")]
-RecipeName = Annotated[str, typer.Option(help="release, paper, or demo for the embedded models.")]
+RecipeName = Annotated[
+    str | None, typer.Option(help="Such as release or demo; default: the last used.")
+]
 Changes = Annotated[
     list[str], typer.Option("--set", help="Change of the recipe, such as extraction.batch=8.")
 ]
@@ -50,7 +52,7 @@ Workers = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many videos.")]
 
-HERE = "warehouse"
+HERE = "sola-warehouse"
 
 
 @contextmanager

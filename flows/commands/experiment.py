@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import HERE, DatasetName, Limit, WarehousePath, Workers, console, running
+from flows.commands.common import (
+    HERE,
+    DatasetName,
+    Limit,
+    WarehousePath,
+    Workers,
+    console,
+    explained,
+    running,
+)
 
 
 def experiment(
@@ -46,6 +55,16 @@ def experiment(
 
     Example: `sola experiment table5b --dataset mevis --root DIR --sam2 sam2.1_hiera_large.pt`
     """
+    from flows.checks import check_experiment
+    from flows.experiments import MODULES, check_experiments
+
+    with explained():
+        check_experiments(names or [])
+    if names or everything:
+        with explained():
+            check_experiment(
+                warehouse, dataset, root, (split, validation), recipe, changes, sam2, detector, run
+            )
     from flows.experiment import EXPERIMENTS
     from flows.experiment import experiment as flow
 
@@ -55,7 +74,7 @@ def experiment(
         return
     with running():
         not_run = flow(
-            str(warehouse), list(EXPERIMENTS) if everything else names or [], dataset,
+            str(warehouse), list(MODULES) if everything else names or [], dataset,
             str(root) if root else None, split, validation, recipe, changes, sam2, detector,
             ground_truth, seeds, limit, run, str(out) if out else None, workers,
         )  # fmt: skip

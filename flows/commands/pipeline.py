@@ -36,6 +36,10 @@ def demo(
 
     Example: `sola demo`
     """
+    from warehouse import Warehouse
+
+    with explained():
+        Warehouse.check_place(warehouse)
     from flows.demo import MORE_VIDEOS, VIDEOS
     from flows.demo import demo as flow
     from flows.printing import print_demo_report
@@ -51,7 +55,7 @@ def precompute(
     dataset: DatasetName = "mevis",
     dataset_name: OwnName = None,
     split: Split = "train",
-    recipe: RecipeName = "release",
+    recipe: RecipeName = None,
     sam2: Annotated[
         str | None,
         typer.Option(help="Checkpoint path, hub id or 'demo'; default: the recipe's."),
@@ -92,8 +96,18 @@ def precompute(
 
     Example: `sola precompute --root mevis --split train --sam2 sam2.1_hiera_large.pt`
     """
-    from flows.precompute import precompute as flow
+    from flows.checks import check_precompute, recipe_to_use
 
+    with explained():
+        recipe = recipe_to_use(warehouse, recipe, sam2)
+        check_precompute(
+            warehouse, dataset, dataset_name, root, split, recipe, changes, sam2=sam2,
+            detector=detector, boxes=boxes, corruption=corruption, shard=shard,
+        )  # fmt: skip
+        from flows.precompute import asked_tracks
+        from flows.precompute import precompute as flow
+
+        asked_tracks(recipe, changes, sam2, detector, boxes, ground_truth, corruption)
     with running():
         summary = flow(
             str(warehouse),
@@ -114,16 +128,24 @@ def precompute(
             rehash,
             dataset_name,
         )
+    if not summary.done and not summary.failed:
+        typer.echo(
+            f"nothing to do: {dataset_name or dataset}/{split} has all these tracks", err=True
+        )
     finish(summary.failed)
 
 
 def baseline(
     dataset: DatasetName = "mevis",
     split: Split = "valid_u",
-    recipe: RecipeName = "release",
+    recipe: RecipeName = None,
     detector: Annotated[
         str | None,
-        typer.Option(help="Grounding DINO: path, 'demo' or hub id; default: grounding-dino-tiny."),
+        typer.Option(
+            help="Grounding DINO: path, 'demo' or hub id; default: grounding-dino-tiny, or with "
+            "the embedded SAM2 the embedded one."
+            "the embedded SAM2 the embedded one."
+        ),
     ] = None,
     sam2: Annotated[
         str | None,
@@ -139,22 +161,35 @@ def baseline(
 
     Example: `sola baseline --dataset mevis --split valid_u --sam2 sam2.1_hiera_large.pt`
     """
-    from flows.baseline import baseline as flow
-    from flows.baseline import baseline_settings
-    from flows.printing import print_baseline
-    from tasks.stages.baseline import baseline_run
+    from flows.checks import check_ingested, check_models, recipe_to_use
+    from sola_model.recipes import chosen_recipe
+    from warehouse import Warehouse
 
-    with running():
-        run_id = baseline_run(baseline_settings(recipe, detector, sam2, changes))
-        summary = flow(str(warehouse), dataset, split, recipe, detector, sam2, workers, changes)
-        print_baseline(warehouse, run_id, dataset, split)
-    finish(summary.failed)
+    with explained():
+        store, recipe = Warehouse(warehouse), recipe_to_use(warehouse, recipe, sam2)
+        check_models(chosen_recipe(recipe, changes, "baseline", sam2=sam2, detector=detector))
+        check_ingested(store, dataset, split)
+        from flows.baseline import baseline as flow
+        from flows.baseline import baseline_settings
+        from flows.here import is_little
+        from flows.printing import print_baseline
+        from tasks.stages.baseline import baseline_plan, baseline_run
+
+        settings, failed = baseline_settings(recipe, detector, sam2, changes), 0
+        if not is_little(baseline_plan(store, dataset, split, settings)):
+            from flows.runtime import prefect_api
+
+            with prefect_api():
+                asked = (str(warehouse), dataset, split, recipe, detector, sam2, workers, changes)
+                failed = flow(*asked).failed
+        print_baseline(warehouse, baseline_run(settings), dataset, split)
+    finish(failed)
 
 
 def label(
     dataset: DatasetName = "mevis",
     split: Split = "train",
-    recipe: RecipeName = "release",
+    recipe: RecipeName = None,
     changes: Annotated[
         list[str], typer.Option("--set", help="Change of the recipe, e.g. label_threshold=0.6.")
     ] = [],  # noqa: B006
@@ -166,11 +201,27 @@ def label(
 
     Example: `sola label --dataset mevis --split train`
     """
-    from flows.label import label as flow
+    from flows.checks import recipe_to_use
+    from sola_model.recipes import chosen_recipe
+    from tasks.track_sets import tracks_for
+    from warehouse import Warehouse
 
-    with running():
-        summary = flow(str(warehouse), dataset, split, recipe, workers, changes, tracks)
-    finish(summary.failed)
+    with explained():
+        store, recipe = Warehouse(warehouse), recipe_to_use(warehouse, recipe)
+        settings = chosen_recipe(recipe, changes, "label")
+        track_set = tracks_for(store, dataset, split, tracks).name
+        from flows.here import is_little
+        from flows.label import label as flow
+        from tasks.stages.label import label_plan
+
+        failed = 0
+        if not is_little(label_plan(store, dataset, split, track_set, settings)):
+            from flows.runtime import prefect_api
+
+            with prefect_api():
+                asked = (str(warehouse), dataset, split, recipe, workers, changes, track_set)
+                failed = flow(*asked).failed
+    finish(failed)
 
 
 def evaluate(
@@ -187,16 +238,26 @@ def evaluate(
 
     Example: `sola evaluate --dataset mevis --split valid_u --run release-1a2b3c4d`
     """
-    from flows.evaluate import evaluate as flow
-    from flows.printing import print_evaluation
     from tasks.runs import find_run
     from warehouse import Warehouse
 
-    with explained():  # before a server starts
+    with explained():
         store = Warehouse(warehouse)
         chosen = find_run(store, run)
         track_set = chosen.tracks_of(store, dataset, split, tracks).name
-    with running():
-        summary = flow(str(warehouse), dataset, split, chosen.run_id, workers, track_set)
+        from flows.here import is_little, make_here
+        from flows.printing import print_evaluation
+        from tasks.stages.evaluate import score_plan
+
+        plan = score_plan(store, chosen, dataset, split, track_set)
+        if is_little(plan):
+            failed = make_here(plan)
+        else:
+            from flows.evaluate import evaluate as flow
+            from flows.runtime import prefect_api
+
+            with prefect_api():
+                asked = (str(warehouse), dataset, split, chosen.run_id, workers, track_set)
+                failed = flow(*asked).failed
         print_evaluation(warehouse, chosen.run_id, dataset, split, track_set)
-    finish(summary.failed)
+    finish(failed)

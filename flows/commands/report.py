@@ -29,10 +29,14 @@ def report(
 
     Example: `sola report release-1a2b3c4d --out report.html`
     """
+    from flows.checks import check_evaluated
     from flows.progress import video_progress
-    from tasks.report_page.page import write_report
+    from warehouse import Warehouse
 
     with explained():
+        check_evaluated(Warehouse(warehouse), run, dataset, split or ())
+        from tasks.report_page.page import write_report
+
         size = write_report(
             warehouse, run, dataset, split or (), out, pictures, workers, video_progress
         )

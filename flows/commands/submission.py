@@ -98,9 +98,14 @@ def submit(
     Example: `sola submit --dataset mevis --split valid --out submission.zip`
     """
     from flows.progress import video_progress
-    from tasks.results.submission import write_submission
+    from tasks.runs import find_run
+    from warehouse import Warehouse
 
     with explained():
+        store = Warehouse(warehouse)
+        find_run(store, run).tracks_of(store, dataset, split, tracks)
+        from tasks.results.submission import write_submission
+
         count = write_submission(
             str(warehouse), run, dataset, split, out, workers, video_progress, tracks
         )
@@ -131,10 +136,19 @@ def export(
 
     Ground truth is written with its sentences, as the data set `labelled` is laid out.
     """
+    from flows.checks import check_ingested
     from flows.progress import video_progress
-    from tasks.results.export import export as write
+    from tasks.runs import find_run
+    from warehouse import Warehouse
 
     with explained():
+        store = Warehouse(warehouse)
+        if what == "ground-truth":
+            check_ingested(store, dataset, split)
+        else:
+            find_run(store, run).tracks_of(store, dataset, split, tracks)
+        from tasks.results.export import export as write
+
         count = write(
             str(warehouse), run, dataset, split, what, format, out, workers, video_progress, tracks
         )

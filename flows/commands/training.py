@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import HERE, Limit, RecipeName, WarehousePath, Workers, running
+from flows.commands.common import (
+    HERE,
+    Limit,
+    RecipeName,
+    WarehousePath,
+    Workers,
+    explained,
+    running,
+)
 
 
 def train(
@@ -19,7 +27,7 @@ def train(
     validation: Annotated[
         list[str], typer.Option(help="Split that validation loss and J&F are from, likewise.")
     ] = ["valid_u"],  # noqa: B006
-    recipe: RecipeName = "release",
+    recipe: RecipeName = None,
     changes: Annotated[
         list[str], typer.Option("--set", help="Change of the recipe, such as selector.layers=1.")
     ] = [],  # noqa: B006
@@ -50,11 +58,23 @@ def train(
 
     Example: `sola train --dataset mevis --split train --validation valid_u`
     """
-    from flows.train import train as flow
-    from flows.train import train_seeds
-    from tasks.training.train import run_metrics
+    from flows.checks import check_train, recipe_to_use
 
-    data = (str(warehouse), dataset, split, validation, recipe, changes)
+    with explained():
+        if not parent:
+            recipe = recipe_to_use(warehouse, recipe)
+        recipe = recipe or "release"
+        check_train(warehouse, dataset, split, validation, recipe, changes, parent, tracks)
+        from flows.train import train as flow
+        from flows.train import train_seeds, trainings
+        from tasks.training.train import present_run, run_metrics
+
+        data = (str(warehouse), dataset, split, validation, recipe, changes)
+        (asked,) = trainings(*data, [seed], parent, everything, limit, tracks, mixed)
+        present = present_run(warehouse, asked)
+    if seeds == 1 and present:
+        typer.echo(present)
+        return
     with running():
         if seeds == 1:
             folder = str(tensorboard) if tensorboard else None

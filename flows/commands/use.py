@@ -20,7 +20,6 @@ from flows.commands.common import (
     console,
     explained,
     finish,
-    running,
 )
 
 if TYPE_CHECKING:
@@ -67,17 +66,36 @@ def segment(
 
     Example: `sola segment clip.mp4 "the dog running to the left" "the man" --masks masks`
     """
-    from flows.segment import segment as flow
+    from flows.checks import check_segment
+    from tasks.own_video.clips import run_to_segment_with
+    from warehouse import Warehouse
 
     if not (out or masks or tracks):
         out = Path(f"{video.resolve().stem}-segmented.mp4")
     overlay, folder, file = (str(place) if place else None for place in (out, masks, tracks))
     try:
-        with running():
-            found = flow(
-                warehouse, str(video), sentences, run, overlay, folder, file, sam2, detector,
-                every, clip_frames, fps, workers,
+        with explained():
+            run = run_to_segment_with(warehouse, run).run_id
+            check_segment(video, sentences, sam2, detector)
+            from tasks.own_video.outputs import Outputs
+
+            outputs = Outputs(video=out, masks=masks, tracks=tracks)
+            outputs.check(Warehouse(warehouse), video, len(sentences))
+            from flows.here import segment_here
+
+            found = segment_here(
+                warehouse, str(video), sentences, run, outputs, sam2=sam2, detector=detector,
+                every=every, clip_frames=clip_frames, fps=fps,
             )  # fmt: skip
+            if found is None:
+                from flows.runtime import prefect_api
+                from flows.segment import segment as flow
+
+                with prefect_api():
+                    found = flow(
+                        warehouse, str(video), sentences, run, overlay, folder, file, sam2,
+                        detector, every, clip_frames, fps, workers,
+                    )  # fmt: skip
     except KeyboardInterrupt:
         console.print("stopped; the same command continues where this one was")
         raise typer.Exit(130) from None
@@ -125,13 +143,8 @@ def search(
 
     The first search of a run makes a vector for each track, later ones for the new tracks alone.
     """
-    from flows.index_tracks import index_tracks
-    from flows.runtime import prefect_api
+    from flows.checks import check_searched
     from tasks.runs import find_run
-    from tasks.search.page import write_page
-    from tasks.search.track_search import check_text
-    from tasks.search.track_search import search as search_tracks
-    from tasks.search.vectors import searched, unmade_vectors, vector_plan
     from warehouse import Warehouse
     from warehouse.outputs import check_output, files_of
 
@@ -142,6 +155,12 @@ def search(
         if html:
             check_output(html, files_of(store, html))
         trained = find_run(store, run)
+        check_searched(store, dataset, split, tracks)
+        from tasks.search.page import write_page
+        from tasks.search.track_search import check_text
+        from tasks.search.track_search import search as search_tracks
+        from tasks.search.vectors import searched, unmade_vectors, vector_plan
+
         if text is not None:
             check_text(store, trained, text)
         plan = vector_plan(store, searched(store, trained), dataset, split, tracks)
@@ -150,6 +169,9 @@ def search(
             console.print(
                 f"{len(missing)} of {plan.keys.num_rows} videos have no search vectors yet"
             )
+            from flows.index_tracks import index_tracks
+            from flows.runtime import prefect_api
+
             with prefect_api():
                 index_tracks(store.url, trained.run_id, dataset, split, workers, tracks)
             _, failed = unmade_vectors(plan)
@@ -210,9 +232,14 @@ def label_export(
     `--root mevis-auto --split auto` to `sola precompute`, and go on as with any other split.
     """
     from flows.progress import video_progress
-    from tasks.results.label_export import export_labels
+    from tasks.runs import find_run
+    from warehouse import Warehouse
 
     with explained():
+        store = Warehouse(warehouse)
+        find_run(store, run).tracks_of(store, dataset, split, tracks)
+        from tasks.results.label_export import export_labels
+
         made = export_labels(
             str(warehouse), run, dataset, split, above, out, as_split, workers, video_progress,
             tracks,

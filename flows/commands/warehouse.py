@@ -132,7 +132,7 @@ def upgrade(
     What tracks were made with is found among the settings of runs and recipes; where it is none of
     them, --recipe, --set and --sam2 say what it was.
 
-    Example: `sola upgrade --warehouse warehouse`
+    Example: `sola upgrade --warehouse sola-warehouse`
     """
     from tasks.upgrade.format_2 import upgrade as bring
 

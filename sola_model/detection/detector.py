@@ -6,7 +6,6 @@ frame goes through the image backbone once, whatever the number of its captions.
 Shapes: E captions, Q queries, W text tokens, H and W3 of an image as (H, W, 3) RGB.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,9 @@ from torch import Tensor
 from torchvision.ops import box_convert, clip_boxes_to_image
 
 from sola_model.detection.grounding_dino import make_lean
+from sola_model.detection.names import DEMO_DETECTOR, PAPER_DETECTOR
 from sola_model.recipes import DetectorSettings
 
-PAPER_DETECTOR = "IDEA-Research/grounding-dino-tiny"
-DEMO_DETECTOR = Path(__file__).parents[1] / "demo" / "detector"
 # Values of image features in a batch, over its captions: near a CPU's cache, or a GPU's memory.
 FEATURES = {"cpu": 400_000, "mps": 4_000_000, "cuda": 16_000_000}
 
@@ -184,17 +182,6 @@ def load_detector(name_or_path: str | Path, device: str = "cpu") -> Detector:
 
         return OriginalGroundingDino(Path(name_or_path), device)
     return GroundingDino(str(name_or_path), device)
-
-
-def detector_identity(name_or_path: str | Path) -> str:
-    """What names a detector in fingerprints: the hash of its local files, else its hub id."""
-    path = DEMO_DETECTOR if str(name_or_path) == "demo" else Path(name_or_path)
-    if not path.exists():
-        return str(name_or_path)
-    digest = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 class GroundingDino:

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
-from scipy.special import expit
 
 
 class Calibration(NamedTuple):
@@ -19,6 +17,8 @@ class Calibration(NamedTuple):
 
     def probability(self, logits: ArrayLike) -> np.ndarray:
         """Calibrated probabilities of score logits, NaN where they are NaN."""
+        from scipy.special import expit  # slow to import, as is the rest of scipy
+
         return expit(np.asarray(logits, np.float64) / self.temperature + self.bias)
 
 
@@ -29,6 +29,9 @@ def fit_calibration(logits_K: np.ndarray, labels_K: np.ndarray) -> Calibration |
     bias takes out what the loss's weight of positives adds. None if the labels are all alike, or
     higher logits are not more often positive: then scores tell nothing.
     """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     logits_K, labels_K = logits_K.astype(np.float64), labels_K.astype(np.float64)
     if labels_K.size == 0 or labels_K.min() == labels_K.max():
         return None

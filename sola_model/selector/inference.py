@@ -4,19 +4,21 @@ Axes: E expressions, N mask tracks, T frames, D token channels.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sola_model.extraction.tracks import VideoTracks
 from sola_model.masks.geometry import geometry
 from sola_model.metrics.jf import RLE
 from sola_model.recipes import Recipe
 from sola_model.selector.base import Selector
 from sola_model.selector.batches import pad_texts
 from sola_model.selector.selection import merge
+
+if TYPE_CHECKING:  # SAM2 is slow to import, and has done its part
+    from sola_model.extraction.tracks import VideoTracks
 
 
 class Encoder(Protocol):
@@ -38,7 +40,7 @@ class Selected(NamedTuple):
 def select(
     selector: Selector,
     encoder: Encoder,
-    tracks: VideoTracks,
+    tracks: "VideoTracks",
     texts: Sequence[str],
     recipe: Recipe,
 ) -> Selected:
@@ -65,7 +67,7 @@ def select(
     )
 
 
-def track_features(tracks: VideoTracks, token_features: str) -> np.ndarray:
+def track_features(tracks: "VideoTracks", token_features: str) -> np.ndarray:
     """What a selector reads of tracks (N, T, D): tokens, with geometry if the recipe has it so."""
     if not tracks.tracks:
         return np.empty((0, 1, 0), np.float32)

@@ -11,11 +11,8 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from sola_model.recipes import Recipe
-from sola_model.text.cache import CachedTextEncoder
+from tasks.own_video import DATASET, SPLIT
 from tasks.runs import Run, find_run
 from tasks.stage import Plan
 from tasks.tables import source_tables
@@ -26,7 +23,10 @@ from warehouse.frames import content_hash, frame_size
 from warehouse.own_video import OwnVideo, own_video
 from warehouse.sources.base import SourceExpression, SourceVideo
 
-DATASET, SPLIT = "folder", "segment"
+FAILED = (
+    "{count} clips failed, see above; nothing was written. Mend the cause and run the same command "
+    "again: what is done stays."
+)
 CLIP_FRAMES = 240  # the default; MeViS's videos have 78 frames on average
 
 
@@ -76,7 +76,6 @@ def segment_tracks(run: Run, sam2: str | None, detector: str | None, precision: 
     return track_set
 
 
-@task(cache_policy=NO_CACHE)
 def ingest_clips(
     warehouse: str,
     path: str,
@@ -127,6 +126,8 @@ def encode_sentences(store: Warehouse, recipe: Recipe, sentences: Sequence[str])
     Raises:
         ValueError: the recipe's encoder does not take a sentence.
     """
+    from sola_model.text.cache import CachedTextEncoder  # slow to import
+
     encoder = CachedTextEncoder(recipe.text_encoder, store.work_folder() / "cache" / "text")
     encoder.encode(sentences, words=recipe.selector.reads_words)
 

@@ -1,21 +1,17 @@
 """Every stage there is, in the order in which they are made."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.runs import TRAIN
 from tasks.search.vectors import REFERENCES, SEARCH
-from tasks.stage import Outcome, Stage, make_each
+from tasks.stage import Stage
 from tasks.stages.baseline import BASELINE
 from tasks.stages.detect import DETECT
 from tasks.stages.evaluate import EVALUATE
 from tasks.stages.ingest import INGEST
 from tasks.stages.label import LABEL
 from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE
-from warehouse import Commit, Key, Warehouse
+from warehouse import Commit, Warehouse
 
 EXPERIMENT = Stage(
     name="experiment", command="experiment", keyed_by=("dataset", "split", "experiment")
@@ -56,19 +52,3 @@ def to_mend(store: Warehouse, stale: Collection[Commit]) -> str:
         there = [store.current(stage, [key]).get(key) for stage, key in sorted(inputs)]
         waiting = store.stale([commit for commit in there if commit])
     return ", then ".join(sorted(commands, key=commands.__getitem__))
-
-
-@task(cache_policy=NO_CACHE)
-def make_videos(
-    warehouse: str, wanted: Mapping[Key, str], stage_and_subject: tuple[str, Any]
-) -> list[Outcome]:
-    """Make and publish a stage's data of each key: the work of a worker process."""
-    return _make_videos(warehouse, wanted, *stage_and_subject)
-
-
-def _make_videos(
-    warehouse: str, wanted: Mapping[Key, str], stage: str, subject: Any
-) -> list[Outcome]:
-    # A function of its own: a task's is sent to workers with all that it refers to, and a stage
-    # must be one object in a process.
-    return make_each(STAGES[stage], Warehouse(warehouse), wanted, subject)

@@ -6,13 +6,12 @@ frame to another.
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from sola_model.detection.detector import detect, detector_identity
-from sola_model.extraction.encoding import EncodedVideo
-from sola_model.extraction.prompts import Box, box_prompts
-from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity
+from sola_model.detection.names import detector_identity
+from sola_model.extraction.checkpoints import checkpoint_identity
 from sola_model.metrics.jf import RLE, empty_rle
 from sola_model.recipes import BoxPrompts, Recipe
 from tasks.stage import Plan, Stage, Unit
@@ -27,6 +26,10 @@ from warehouse.commit_table import with_fields
 from warehouse.frames import frames_of
 from warehouse.masks import mask_columns
 from warehouse.planning import current_keys
+
+if TYPE_CHECKING:  # slow to import: only what detects does it
+    from sola_model.extraction.prompts import Box
+    from sola_model.extraction.sam2_models import SAM2Base
 
 
 def baseline_run(recipe: Recipe) -> str:
@@ -62,6 +65,9 @@ def _baseline(unit: Unit) -> dict[str, pa.Table]:
 
     An expression whose text the detector does not take is left out.
     """
+    from sola_model.detection.detector import detect
+    from sola_model.extraction.prompts import Box
+
     store, key, recipe = unit.store, unit.key, unit.subject
     ingested = unit.commit(INGEST)
     detector = worker_detector(recipe.detector, device())
@@ -95,15 +101,18 @@ def _baseline(unit: Unit) -> dict[str, pa.Table]:
     }
 
 
-def _masks(model: SAM2Base, video: dict, boxes: Sequence[Box]) -> list[RLE]:
+def _masks(model: "SAM2Base", video: dict, boxes: "Sequence[Box]") -> list[RLE]:
     """The mask of every box in its frame, however unstable."""
+    from sola_model.extraction.encoding import EncodedVideo
+    from sola_model.extraction.prompts import box_prompts
+
     if not boxes:
         return []
     encoded = EncodedVideo(model, frames_of(video))
     return [p.rle for p in box_prompts(model, encoded, boxes, BoxPrompts(stability=0))]
 
 
-def _predictions(key: Key, boxes: Sequence[Box], masks: Sequence[RLE]) -> pa.Table:
+def _predictions(key: Key, boxes: "Sequence[Box]", masks: Sequence[RLE]) -> pa.Table:
     corners = zip(*(box.xyxy for box in boxes), strict=True) if boxes else [[]] * 4
     columns = mask_columns(masks)
     return rows(

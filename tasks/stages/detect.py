@@ -4,14 +4,13 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from sola_model.detection.detector import Detector, caption_fault, detect, load_detector
 from tasks.stage import Outcome, Plan, Stage, Unit, publish_each
 from tasks.stages.ingest import INGEST
 from tasks.tables import Expression, read_expressions, read_video, rows, taken
@@ -19,6 +18,9 @@ from tasks.track_sets import TrackSet
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse, fingerprint
 from warehouse.frames import frames_of
+
+if TYPE_CHECKING:  # slow to import: only what detects does it
+    from sola_model.detection.detector import Detector
 
 BOX_COLUMNS = ("expression_id", "frame_index", "x0", "y0", "x1", "y1", "score")
 BOX_SCHEMA = pa.schema([TABLES["detections"].field(name) for name in ("video_id", *BOX_COLUMNS)])
@@ -29,6 +31,8 @@ def _detections(unit: Unit) -> dict[str, pa.Table]:
 
     An expression whose text the detector does not take is left out.
     """
+    from sola_model.detection.detector import detect
+
     track_set: TrackSet = unit.subject
     assert track_set.boxes
     ingested = unit.commit(INGEST)
@@ -51,9 +55,11 @@ def _detections(unit: Unit) -> dict[str, pa.Table]:
 
 
 def captioned(
-    detector: Detector, expressions: Sequence[Expression], left_out: list[str]
+    detector: "Detector", expressions: Sequence[Expression], left_out: list[str]
 ) -> list[Expression]:
     """The expressions whose text a detector takes; the others join `left_out`."""
+    from sola_model.detection.detector import caption_fault
+
     texts = {expression.text for expression in expressions}
     faults = {text: fault for text in texts if (fault := caption_fault(detector, text))}
     return taken(expressions, faults, left_out)
@@ -89,8 +95,10 @@ DETECT = Stage(
 
 
 @lru_cache(maxsize=1)
-def worker_detector(name: str, where: str) -> Detector:
+def worker_detector(name: str, where: str) -> "Detector":
     """One detector per worker process."""
+    from sola_model.detection.detector import load_detector
+
     return load_detector(name, where)
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.shards import in_shard
 from tasks.stage import Outcome, Stage, publish_each
@@ -20,7 +18,6 @@ from warehouse.sources.base import BadVideo, SourceVideo
 from warehouse.sources.labels import LabelImages
 
 
-@task(cache_policy=NO_CACHE)
 def ingest_split(
     warehouse: str,
     dataset: str,
@@ -43,8 +40,8 @@ def ingest_split(
     """
     chosen, reader, dataset = in_shard(shard), dataset, data_set_name(dataset, name)
     layout = {} if dataset == reader else {"layout": reader}
-    store = Warehouse.create(warehouse)
     found = [_in_unicode(video) for video in read_split(reader, Path(root).resolve(), split)]
+    store = Warehouse.create(warehouse)
     found = [video for video in found if chosen(video.video_id)][:limit]
     videos = {
         Key(dataset=dataset, split=split, video_id=video.video_id): video

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from sola_model.extraction.encoding import EncodedVideo
-from sola_model.extraction.prompts import box_prompts, grid_prompts, mask_prompts
-from sola_model.extraction.sam2_models import SAM2Base, checkpoint_identity, load_sam2
-from sola_model.extraction.tracks import VideoTracks, track_prompts
+from sola_model.extraction.checkpoints import checkpoint_identity
 from sola_model.masks.runs import RLE
 from tasks.stage import Plan, Reads, Stage, Unit
 from tasks.stages.detect import DETECT
@@ -22,12 +20,22 @@ from warehouse.commit_table import video_keys
 from warehouse.frames import frames_of
 from warehouse.sources.base import VOID
 
+if TYPE_CHECKING:  # SAM2 is slow to import: only what tracks does it
+    from sola_model.extraction.sam2_models import SAM2Base
+    from sola_model.extraction.tracks import VideoTracks
+
 TRACK_KEY = ("dataset", "split", "video_id", "track_set")
 Objects = Mapping[str, Sequence[RLE | None]]
 
 
-def sam2_tracks(frames: Iterator[np.ndarray], objects: Objects, track_set: TrackSet) -> VideoTracks:
+def sam2_tracks(
+    frames: Iterator[np.ndarray], objects: Objects, track_set: TrackSet
+) -> "VideoTracks":
     """The tracks of the grid's prompts, and of the masks of `objects` (ground truth), by SAM2."""
+    from sola_model.extraction.encoding import EncodedVideo
+    from sola_model.extraction.prompts import grid_prompts, mask_prompts
+    from sola_model.extraction.tracks import track_prompts
+
     model, settings = _sam2(track_set), track_set.extraction
     video = EncodedVideo(model, frames, prompt_features=settings.prompt_features)
     prompts = grid_prompts(model, video, settings.grid)
@@ -35,7 +43,7 @@ def sam2_tracks(frames: Iterator[np.ndarray], objects: Objects, track_set: Track
     return track_prompts(model, video, prompts, settings)
 
 
-TRACKERS: Mapping[str, Callable[[Iterator[np.ndarray], Objects, TrackSet], VideoTracks]] = {
+TRACKERS: Mapping[str, Callable[[Iterator[np.ndarray], Objects, TrackSet], "VideoTracks"]] = {
     "sam2": sam2_tracks,
 }
 """Recipe.tracker -> what makes the tracks of a video's frames."""
@@ -75,6 +83,10 @@ def _tracks(unit: Unit) -> dict[str, pa.Table]:
 
 def _box_tracks(unit: Unit) -> dict[str, pa.Table]:
     """Tracks of the detected boxes that no other track covers; their ids go on from the others'."""
+    from sola_model.extraction.encoding import EncodedVideo
+    from sola_model.extraction.prompts import box_prompts
+    from sola_model.extraction.tracks import VideoTracks, track_prompts
+
     track_set: TrackSet = unit.subject
     _check_precision(track_set)
     precomputed = unit.commit(PRECOMPUTE)
@@ -112,18 +124,20 @@ def _check_precision(track_set: TrackSet) -> None:
         )
 
 
-def _sam2(track_set: TrackSet) -> SAM2Base:
+def _sam2(track_set: TrackSet) -> "SAM2Base":
     return worker_sam2(track_set.checkpoint, device(), track_set.weights)
 
 
 @lru_cache(maxsize=1)
-def worker_sam2(name: str, where: str, weights: str | None = None) -> SAM2Base:
+def worker_sam2(name: str, where: str, weights: str | None = None) -> "SAM2Base":
     """One model per worker process; of these weights (sha256), where they are known."""
     if weights and (found := checkpoint_identity(name)) != weights:
         raise ValueError(
             f"{name} has the weights {found[:12]} on this worker, and the track set is of "
             f"{weights[:12]}: copy the same file to all workers, and run the same command again."
         )
+    from sola_model.extraction.sam2_models import load_sam2
+
     return load_sam2(name, where)
 
 

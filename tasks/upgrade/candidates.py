@@ -12,8 +12,8 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any, TypeVar
 
-from sola_model.detection.detector import detector_identity
-from sola_model.extraction.sam2_models import checkpoint_identity, is_local
+from sola_model.detection.names import detector_identity
+from sola_model.extraction.checkpoints import checkpoint_identity, is_local
 from sola_model.recipe_sections import BoxPrompts, DetectorSettings, Extraction, GridPrompts
 from sola_model.recipes import (
     DEMO_RELEASE,

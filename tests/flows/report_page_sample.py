@@ -51,7 +51,7 @@ def write_sample(folder: Path) -> Warehouse:
     metrics = TABLES["training_metrics"].empty_table()
     store.publish("train", Key(run_id=RUN), "f", {"runs": runs, "training_metrics": metrics})
     for split in ("valid_u", "valid"):
-        ingest_split.fn(store.url, "demo", str(data), split)
+        ingest_split(store.url, "demo", str(data), split)
         remember(store, "demo", split, TRACKS)
         for seed, commit in enumerate(store.current("ingest", split=split).values()):
             _publish_tracks(store, commit)

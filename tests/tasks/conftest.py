@@ -69,7 +69,7 @@ def _trained(labelled: Warehouse, root: Path, recipe: Recipe) -> Warehouse:
 
 def add_split(root: str, dataset: str, data: Path, split: str, recipe: Recipe = RECIPE) -> None:
     """Ingest, tracks and labels of a split."""
-    ingest_split.fn(root, dataset, str(data), split)
+    ingest_split(root, dataset, str(data), split)
     store = Warehouse(root)
     stages.precompute(store, dataset, split, recipe)
     stages.label(store, dataset, split, recipe)

@@ -74,7 +74,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, encoded: dict[str, int]) -> 
     folder = tmp_path_factory.mktemp("baseline")
     write_dataset(folder / "data", {"valid_u": 1, "valid": 1}, seed=3, frames=FRAMES)
     for split in ("valid_u", "valid"):
-        ingest_split.fn(str(folder / "warehouse"), "demo", str(folder / "data"), split)
+        ingest_split(str(folder / "warehouse"), "demo", str(folder / "data"), split)
     store = Warehouse(folder / "warehouse")
     run_baseline(store, RECIPE)
     assert encoded == {"detector": FRAMES, "sam2": FRAMES}
@@ -221,7 +221,7 @@ def test_a_video_that_fails_leaves_the_others(tmp_path: Path) -> None:
     content = json.loads(meta.read_text())
     content["videos"]["valid_u_0001"]["expressions"]["0"]["exp"] = "star " * 300
     meta.write_text(json.dumps(content))
-    ingest_split.fn(str(tmp_path / "warehouse"), "demo", str(tmp_path / "data"), "valid_u")
+    ingest_split(str(tmp_path / "warehouse"), "demo", str(tmp_path / "data"), "valid_u")
     store = Warehouse(tmp_path / "warehouse")
     next((tmp_path / "data").rglob("valid_u_0002/00001.jpg")).unlink()
     plan = baseline_plan(store, "demo", "valid_u", RECIPE)

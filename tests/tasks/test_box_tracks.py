@@ -34,7 +34,7 @@ def store(tmp_path_factory) -> Warehouse:
     folder = tmp_path_factory.mktemp("boxes")
     write_dataset(folder / "data", {"train": 1}, seed=3, frames=6)
     root = str(folder / "warehouse")
-    ingest_split.fn(root, "demo", str(folder / "data"), "train")
+    ingest_split(root, "demo", str(folder / "data"), "train")
     store = Warehouse(root)
     assert stages.precompute(store, "demo", "train", RECIPE) == [(KEY.video_id, "done", "")]
     return store

@@ -35,7 +35,7 @@ def test_a_stage_covers_the_code_that_its_module_computes_with(stage: Stage) -> 
     assert module and module.origin
     used = {
         line.split()[1]
-        for line in Path(module.origin).read_text().splitlines()
+        for line in map(str.strip, Path(module.origin).read_text().splitlines())
         if line.startswith(("from sola_model.", "from tasks.tables", "from tasks.stages.scoring"))
     }
     settings = ("sola_model.recipe", "sola_model.settings")

@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     for key, text in zip(KEYS[1:], (" . ", "star " * 300), strict=True):
         content["videos"][key.video_id]["expressions"]["0"]["exp"] = text
     meta.write_text(json.dumps(content))
-    ingest_split.fn(str(folder / "warehouse"), "demo", str(folder / "data"), "valid_u")
+    ingest_split(str(folder / "warehouse"), "demo", str(folder / "data"), "valid_u")
     store = Warehouse(folder / "warehouse")
     outcomes = stages.make(detections(store, RECIPE))
     assert [outcome.status for outcome in outcomes] == ["done"] * 3

@@ -39,7 +39,7 @@ def no_progress(stage: str, total: int) -> Iterator[Callable[[int, int], None]]:
 def run_all(root: str, dataset: str, data: Path, split: str, validation: str) -> Run:
     """The stages of both splits; returns the run."""
     for part in (split, validation):
-        outcomes = ingest_split.fn(root, dataset, str(data), part)
+        outcomes = ingest_split(root, dataset, str(data), part)
         assert {o.status for o in outcomes} == {"done"}, outcomes
         store = Warehouse(root)
         tracks = stages.precompute(store, dataset, part, RECIPE)

@@ -49,7 +49,7 @@ def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     }
     layouts_of[dataset](root, {split: 2}, 4)
     store = str(root / "w")
-    ingest_split.fn(store, dataset, str(root), split)
+    ingest_split(store, dataset, str(root), split)
     return dataset, split, read_split(dataset, root, split), root / images, Warehouse(store)
 
 
@@ -115,7 +115,7 @@ def test_ids_that_are_no_pixel_values_are_numbered(tmp_path: Path) -> None:
     table = tmp_path / "val/expressions.csv"
     table.write_text("video,text,objects\nval_0,the dog,dog\nval_1,no cat,\n")
     store = Warehouse.create(str(tmp_path / "w"))
-    ingest_split.fn(store.url, "labelled", str(tmp_path), "val")
+    ingest_split(store.url, "labelled", str(tmp_path), "val")
     export_truth(store, "labelled", "val", "png", tmp_path / "truth.zip")
     shutil.unpack_archive(tmp_path / "truth.zip", tmp_path / "again")
     assert (tmp_path / "again/expressions.csv").read_text() == (
@@ -128,7 +128,7 @@ def test_what_has_no_ground_truth_is_refused(tmp_path: Path) -> None:
     store = Warehouse.create(str(tmp_path / "w"))
     with pytest.raises(WarehouseError, match="folder/all: is not in the warehouse"):
         export_truth(store, "folder", "all", "coco", tmp_path / "truth.json")
-    ingest_split.fn(store.url, "folder", str(tmp_path / "videos"), "all")
+    ingest_split(store.url, "folder", str(tmp_path / "videos"), "all")
     with pytest.raises(WarehouseError, match="folder/all: is unlabelled"):
         export_truth(store, "folder", "all", "coco", tmp_path / "truth.json")
 
@@ -139,7 +139,7 @@ def test_objects_that_overlap_need_coco(tmp_path: Path) -> None:
     square = '"segmentations": [[[1, 1, 9, 1, 9, 9, 1, 9]], null], "was": ['
     file.write_text(file.read_text().replace('"segmentations": [', square))
     store = Warehouse.create(str(tmp_path / "w"))
-    ingest_split.fn(store.url, "labelled", str(tmp_path), "val")
+    ingest_split(store.url, "labelled", str(tmp_path), "val")
     with pytest.raises(ValueError, match=r"val_0, frame 0: .* overlaps another.* export as coco"):
         export_truth(store, "labelled", "val", "png", tmp_path / "truth.zip")
     assert not (tmp_path / "truth.zip").exists()
@@ -149,7 +149,7 @@ def test_objects_that_overlap_need_coco(tmp_path: Path) -> None:
 def test_a_data_set_may_have_a_name_of_its_own(tmp_path: Path) -> None:
     layouts.write_ref_davis17(tmp_path, {"val": 1}, 2)
     root = str(tmp_path / "w")
-    outcomes = ingest_split.fn(root, "ref-davis17", str(tmp_path), "val", name="mydogs")
+    outcomes = ingest_split(root, "ref-davis17", str(tmp_path), "val", name="mydogs")
     assert {outcome.status for outcome in outcomes} == {"done"}
     store = Warehouse(root)
     assert store.connect().sql("SELECT dataset FROM videos").fetchall() == [("mydogs",)]
@@ -160,16 +160,16 @@ def test_a_data_set_may_have_a_name_of_its_own(tmp_path: Path) -> None:
     assert "--dataset mydogs --split val" in redo(root, "label", Key("mydogs", "val"))
     for name in ("", "a/b", "mevis"):
         with pytest.raises(SourceError, match="data set name"):
-            ingest_split.fn(root, "folder", str(tmp_path), "val", name=name)
+            ingest_split(root, "folder", str(tmp_path), "val", name=name)
     with pytest.raises(SourceError, match="--dataset folder --dataset-name mydogs"):
-        ingest_split.fn(root, "mydogs", str(tmp_path), "val")
+        ingest_split(root, "mydogs", str(tmp_path), "val")
 
 
 def test_a_named_data_set_of_which_nothing_could_be_read(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/broken.mp4").write_bytes(b"?")
     root = str(tmp_path / "w")
-    ingest_split.fn(root, "folder", str(tmp_path / "videos"), "all", name="mydogs")
+    ingest_split(root, "folder", str(tmp_path / "videos"), "all", name="mydogs")
     assert layout_of(Warehouse(root), "mydogs", "all") == "folder"
     with pytest.raises(WarehouseError, match="mydogs/all: 1 of 1 videos could not be read"):
         export_truth(Warehouse(root), "mydogs", "all", "png", tmp_path / "truth.zip")

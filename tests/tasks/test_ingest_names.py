@@ -22,7 +22,7 @@ def test_a_folder_with_a_latin_1_name_fails_alone(tmp_path: Path) -> None:
     for name in (b"good", b"caf\xe9"):
         write_video(tmp_path / "videos", name)
     place = str(tmp_path / "w")
-    outcomes = ingest_split.fn(place, "folder", str(tmp_path / "videos"), "all")
+    outcomes = ingest_split(place, "folder", str(tmp_path / "videos"), "all")
     assert {o.video_id: o.status for o in outcomes} == {"good": "done", "caf\\udce9": "failed"}
     json.dumps(outcomes).encode()
     "".join(o.video_id + o.message for o in outcomes).encode()
@@ -38,6 +38,6 @@ def test_frames_with_latin_1_names_fail_their_video(tmp_path: Path) -> None:
         write_video(tmp_path / "videos", name)
     frame = tmp_path / "videos" / "bad" / "0.png"
     os.rename(os.fsencode(frame), os.fsencode(frame.parent) + b"/\xe9.png")
-    outcomes = ingest_split.fn(str(tmp_path / "w"), "folder", str(tmp_path / "videos"), "all")
+    outcomes = ingest_split(str(tmp_path / "w"), "folder", str(tmp_path / "videos"), "all")
     assert {o.video_id: o.status for o in outcomes} == {"good": "done", "bad": "failed"}
     assert "frame name '\\udce9' is not usable" in next(o.message for o in outcomes if o.message)

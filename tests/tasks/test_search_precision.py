@@ -32,7 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     folder = tmp_path_factory.mktemp("precision")
     write_dataset(folder / "data", {SPLIT: CLIPS}, seed=SEED, frames=FRAMES)
     store = Warehouse.create(folder / "w")
-    ingest_split.fn(store.url, "demo", str(folder / "data"), SPLIT)
+    ingest_split(store.url, "demo", str(folder / "data"), SPLIT)
     for commit in store.current("ingest").values():
         publish_tracks(store, commit)
     return store

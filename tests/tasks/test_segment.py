@@ -95,7 +95,7 @@ def segment(
     """Keys of the clips, how many of them were extracted, and what was found."""
     run = run_to_segment_with(store.url, None)
     track_set = segment_tracks(run, None, detector, precision())
-    clips = ingest_clips.fn(store.url, str(video), texts, every, clip_frames)
+    clips = ingest_clips(store.url, str(video), texts, every, clip_frames)
     remember(store, DATASET, SPLIT, track_set)
     tracks = track_plan(store, DATASET, SPLIT, [key.video_id for key in clips], track_set)
     adopt(tracks)
@@ -202,7 +202,7 @@ def test_a_short_video_has_the_tracks_and_scores_of_precompute_and_evaluate(
     store, folder, tmp_path
 ) -> None:
     (key,), _, _ = segment(store, folder, TEXTS, Outputs())
-    ingest_split.fn(store.url, "folder", str(folder), "all")
+    ingest_split(store.url, "folder", str(folder), "all")
     track_set = segment_tracks(run_to_segment_with(store.url, None), None, None, precision())
     plan = track_plan(store, "folder", "all", [folder.name], track_set)
     tracked = store.current("precompute")[key.of(run_id="")]
@@ -273,11 +273,11 @@ def test_what_cannot_be_is_said_before_any_work(store, folder, tmp_path) -> None
     with pytest.raises(OutputError, match="is a file"):
         Outputs(masks=Path(__file__)).check(store, folder, 1)
     with pytest.raises(SourceError, match="no such file or folder"):
-        ingest_clips.fn(store.url, str(tmp_path / "none.mp4"), TEXTS, 1, 99)
+        ingest_clips(store.url, str(tmp_path / "none.mp4"), TEXTS, 1, 99)
     with pytest.raises(SourceError, match="is no video"):
-        ingest_clips.fn(store.url, __file__, TEXTS, 1, 99)
+        ingest_clips(store.url, __file__, TEXTS, 1, 99)
     with pytest.raises(ValueError, match="give one or more"):
-        ingest_clips.fn(store.url, str(folder), [" "], 1, 99)
+        ingest_clips(store.url, str(folder), [" "], 1, 99)
     for place in (tmp_path, Warehouse.create(tmp_path / "empty").root):
         with pytest.raises(WarehouseError, match=r"sola demo.*sola.*train.*sola import-checkpoint"):
             run_to_segment_with(place, None)

@@ -143,7 +143,7 @@ class Known:
         self.frames[VIDEOS[video]] = frames
 
     def precompute(self, recipe: int, _: int) -> None:
-        ingest_split.fn(self.store.url, SPLIT[0], str(self.data), SPLIT[1])
+        ingest_split(self.store.url, SPLIT[0], str(self.data), SPLIT[1])
         stages.precompute(self.store, *SPLIT, RECIPES[recipe])
         self.ingested = dict(self.frames)
         self.tracked[recipe] = dict(self.frames)

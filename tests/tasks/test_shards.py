@@ -30,7 +30,7 @@ def test_shards_together_are_the_split(tmp_path: Path) -> None:
     data, store = tmp_path / "data", tmp_path / "warehouse"
     write_dataset(data, {"train": 6}, frames=2)
     parts = [
-        {done.video_id for done in ingest_split.fn(str(store), "demo", str(data), "train", None, s)}
+        {done.video_id for done in ingest_split(str(store), "demo", str(data), "train", None, s)}
         for s in ("1/2", "2/2")
     ]
     assert parts[0] and parts[1] and not parts[0] & parts[1]

@@ -77,7 +77,7 @@ def evaluated(request, tmp_path_factory) -> tuple[Warehouse, str, str, Path]:
     data = tmp_path_factory.mktemp("data")
     write(data, {split: 2}, frames=4)
     store = Warehouse.create(tmp_path_factory.mktemp("w") / "w")
-    ingest_split.fn(store.url, request.param, str(data), split)
+    ingest_split(store.url, request.param, str(data), split)
     publish_untrained(store, DEMO)
     remember(store, request.param, split, TRACKS)
     for commit in store.current("ingest").values():

@@ -53,7 +53,7 @@ def finished(tmp_path_factory, data):
 
 
 def precompute(root: str, data, split: str):
-    outcomes = ingest_split.fn(root, "demo", str(data), split)
+    outcomes = ingest_split(root, "demo", str(data), split)
     return outcomes, stages.precompute(Warehouse(root), "demo", split, RECIPE)
 
 
@@ -146,7 +146,7 @@ def test_a_second_run_finds_nothing_to_do(finished, data):
     assert stages.tracks_of(store, "demo", "train", RECIPE).missing() == []
     assert stages.labels_of(store, "demo", "train", RECIPE).missing() == []
     assert stages.train(store, *SPLITS, RECIPE) == find_run(store, None)
-    ingest_split.fn(str(finished.root), "demo", str(data), "train")
+    ingest_split(str(finished.root), "demo", str(data), "train")
     assert sorted(finished.root.rglob("*")) == before
 
 
@@ -163,7 +163,7 @@ def test_only_what_depends_on_a_change_is_done_again(finished, data, tmp_path):
     shutil.copytree(data, changed)
     frame = changed / "train/JPEGImages/train_0001/00002.jpg"
     shutil.copy(changed / "train/JPEGImages/train_0001/00003.jpg", frame)
-    ingest_split.fn(str(root), "demo", str(changed), "train")
+    ingest_split(str(root), "demo", str(changed), "train")
     store = Warehouse(root)
     missing = stages.tracks_of(store, "demo", "train", RECIPE).missing()
     assert [key.video_id for key in missing] == ["train_0001"]

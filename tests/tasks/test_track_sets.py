@@ -64,7 +64,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, first: TrackSet) -> Ware
     folder = tmp_path_factory.mktemp("sets")
     write_dataset(folder / "data", {"valid_u": 1}, seed=3, frames=4)
     store = Warehouse.create(folder / "w")
-    ingest_split.fn(store.url, "demo", str(folder / "data"), "valid_u")
+    ingest_split(store.url, "demo", str(folder / "data"), "valid_u")
     stages.precompute(store, *SPLIT, RECIPE)
     stages.label(store, *SPLIT, RECIPE)
     publish_untrained(store, RECIPE, tracks=json.dumps([first.as_known()]))
@@ -227,7 +227,7 @@ def test_a_mixture_is_trained_on_only_if_asked_for(
     store: Warehouse, first: TrackSet, second: TrackSet, tmp_path: Path
 ) -> None:
     write_dataset(tmp_path / "data", {"train": 1}, seed=4, frames=4)
-    ingest_split.fn(store.url, "demo", str(tmp_path / "data"), "train")
+    ingest_split(store.url, "demo", str(tmp_path / "data"), "train")
     stages.precompute(store, "demo", "train", RECIPE)
     stages.label(store, "demo", "train", RECIPE)
     stages.label(store, *SPLIT, RECIPE)

@@ -39,7 +39,7 @@ KEPT = ["train_0037", "train_0038", "train_0011", "train_0014"]
 
 def prepare(root, data, split, dataset="demo"):
     """Ingest, precompute and label what is missing."""
-    ingest_split.fn(str(root), dataset, str(data), split)
+    ingest_split(str(root), dataset, str(data), split)
     store = Warehouse(root)
     stages.precompute(store, dataset, split, RECIPE)
     stages.label(store, dataset, split, RECIPE)

@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Warehouse:
     """Two ingested videos."""
     write_dataset(tmp_path / "data", {"train": 2}, seed=1, frames=3)
     store = Warehouse.create(tmp_path / "w")
-    ingest_split.fn(store.url, "demo", str(tmp_path / "data"), "train")
+    ingest_split(store.url, "demo", str(tmp_path / "data"), "train")
     return store
 
 

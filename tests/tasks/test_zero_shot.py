@@ -27,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 
 def evaluated(store: Warehouse, dataset: str, root: Path, split: str) -> list[tuple]:
     """Ingest, precompute and evaluate; J&F, oracle J&F, targets of every expression."""
-    outcomes = ingest_split.fn(str(store.root), dataset, str(root), split)
+    outcomes = ingest_split(str(store.root), dataset, str(root), split)
     outcomes += stages.precompute(store, dataset, split, RECIPE)
     outcomes += stages.evaluate(store, find_run(store, "run"), dataset, split)
     assert {outcome.status for outcome in outcomes} == {"done"}, outcomes

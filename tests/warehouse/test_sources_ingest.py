@@ -29,7 +29,7 @@ WRITERS: dict[str, Callable[..., dict[str, list[Clip]]]] = {
 
 
 def ingest(store: Path, dataset: str, root: Path, split: str) -> dict[str, tuple[str, str]]:
-    outcomes = ingest_split.fn(str(store), dataset, str(root), split)
+    outcomes = ingest_split(str(store), dataset, str(root), split)
     return {video_id: (status, message) for video_id, status, message in outcomes}
 
 

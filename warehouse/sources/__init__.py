@@ -18,6 +18,7 @@ from warehouse.sources.base import (
     SourceExpression,
     SourceVideo,
     check_path_name,
+    check_split,
 )
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SourceError",
     "SourceExpression",
     "SourceVideo",
+    "check_reads",
     "data_set_name",
     "list_splits",
     "read_split",
@@ -71,6 +73,18 @@ def list_splits(dataset: str, root: Path) -> list[str]:
     """The splits there are under `root`; raises SourceError for an unknown data set."""
     _check(dataset)
     return READERS[dataset].list_splits(root)
+
+
+def check_reads(dataset: str, root: Path, split: str) -> None:
+    """Raise SourceError unless the data set is known, its root there, and the split in it.
+
+    What is in the split is not looked at.
+    """
+    splits = list_splits(dataset, root)
+    if READERS[dataset] is not folder:
+        check_split(root, split, splits)
+    elif not root.exists():  # a split of any name: a folder of videos, a video or a list of them
+        raise SourceError(f"{root}: no such folder or file; give a folder of videos, or a video")
 
 
 def data_set_name(dataset: str, name: str | None) -> str:

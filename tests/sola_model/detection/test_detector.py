@@ -14,10 +14,10 @@ from sola_model.detection import detector as detector_module
 from sola_model.detection.detector import (
     DEMO_DETECTOR,
     detect,
-    detector_identity,
     load_detector,
     normal_caption,
 )
+from sola_model.detection.names import detector_identity
 from sola_model.extraction.sam2_models import DEMO_CHECKPOINT
 from sola_model.recipes import DetectorSettings
 from sola_model.text.encoder import DEMO_TEXT_ENCODER

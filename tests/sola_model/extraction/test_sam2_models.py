@@ -7,13 +7,13 @@ import pytest
 import torch
 from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
 
+from sola_model.extraction.checkpoints import config_path
 from sola_model.extraction.sam2_models import (
     DEMO_CHECKPOINT,
     build_sam2,
     load_sam2,
     resolve_checkpoint,
 )
-from sola_model.extraction.sam2_models import _config_path as config_path
 
 
 def test_the_embedded_model_loads_frozen():
