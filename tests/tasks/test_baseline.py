@@ -216,15 +216,7 @@ def test_what_a_baseline_depends_on(store: Warehouse, tmp_path: Path) -> None:
 
 def test_a_video_that_fails_leaves_the_others(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", {"valid_u": 3}, seed=3, frames=2)
-<<<<<<< HEAD
-    meta = tmp_path / "data" / "valid_u" / "meta_expressions.json"
-    content = json.loads(meta.read_text())
-    content["videos"]["valid_u_0001"]["expressions"]["0"]["exp"] = "star " * 300
-    meta.write_text(json.dumps(content))
     ingest_split(str(tmp_path / "warehouse"), "demo", str(tmp_path / "data"), "valid_u")
-=======
-    ingest_split.fn(str(tmp_path / "warehouse"), "demo", str(tmp_path / "data"), "valid_u")
->>>>>>> x3
     store = Warehouse(tmp_path / "warehouse")
     next((tmp_path / "data").rglob("valid_u_0002/00001.jpg")).unlink()
     plan = baseline_plan(store, "demo", "valid_u", RECIPE)
