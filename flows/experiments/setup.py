@@ -103,7 +103,7 @@ class Setup:
                     split,
                     self.recipe,
                     self.sam2,
-                    None if trained_on else self.detector,
+                    None if trained_on else self.any_detector,
                     changes=self.changes,
                     ground_truth=trained_on and self.ground_truth,
                     limit=self.limit,
