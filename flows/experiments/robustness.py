@@ -21,7 +21,7 @@ def tableA1(setup: Setup) -> list[Measured]:
     for variant, corruption in variants.items():
         tracks = None
         if corruption:
-            tracks = setup.other_tracks(corruption=corruption, detector=setup.detector)
+            tracks = setup.other_tracks(corruption=corruption, detector=setup.any_detector)
         printed = SEVERITY_5.get(variant.removesuffix(" 5")) if variant.endswith(" 5") else None
         for seed, run_id in enumerate(run_ids):
             rows += measured_scores(setup, variant, seed, run_id, printed, tracks=tracks)
