@@ -27,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Referring video object segmentation by language-aligned track selection (SOLA).\n\n"
+    help="Referring video object segmentation by language-aligned track selection (SOLA). "
     "Example: `sola demo`",
 )
 

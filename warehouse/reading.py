@@ -261,8 +261,9 @@ def format_of(storage: Storage) -> Any:
         return json.loads(storage.read(MARKER))["format"]
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
         raise WarehouseError(
-            f"{storage.url} is not a warehouse: no readable {MARKER} in it. Check the path, or "
-            f"make a new warehouse with Warehouse.create({storage.url!r})."
+            f"{storage.url} is not a warehouse: no readable {MARKER} in it. Check the path "
+            "(--warehouse, SOLA_WAREHOUSE). `sola precompute` and `sola demo` make a new one, in "
+            "Python Warehouse.create does."
         ) from error
 
 

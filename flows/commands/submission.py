@@ -130,7 +130,7 @@ def export(
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
-    """Predictions of an evaluated run, the tracks it selects, or the ground truth, for other tools.
+    """Predictions, the tracks they select, or the ground truth, for other tools.
 
     Example: `sola export --what tracks --format coco --out tracks.json`
 

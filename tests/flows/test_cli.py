@@ -42,6 +42,7 @@ COMMANDS = [
     "status",
     "tracks",
     "remove",
+    "upgrade",
     "verify",
     "compact",
     "gc",
@@ -235,7 +236,7 @@ def test_flow_errors_end_in_their_message(prefect_server: str, tmp_path: Path) -
         (["precompute", *demo, *store, "--sam2", "sam9"], "no SAM2 checkpoint file 'sam9'", 1),
         (["precompute", *demo, *store, "--sam2", fake], "is not a SAM2 checkpoint", 1),
         (["train", "--dataset", "demo", *store], "sola precompute", 1),
-        (["evaluate", "--dataset", "demo", *store], "sola train", 1),
+        (["evaluate", "--dataset", "demo", *store], "sola precompute", 1),
         (["label", "--warehouse", tmp_path / "empty"], "is not a warehouse", 1),
     ]
     for arguments, message, code in cases:
@@ -275,7 +276,7 @@ def test_a_misspelt_query_is_named(tmp_path: Path) -> None:
 def test_a_broken_prefect_profile_is_named(tmp_path: Path) -> None:
     (tmp_path / "profiles.toml").write_text("garbage [[[")
     result = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "label", "--warehouse", str(tmp_path)],
+        [sys.executable, "-m", "flows.cli", "demo", "--warehouse", str(tmp_path / "w")],
         env=os.environ | {"PREFECT_HOME": str(tmp_path)},
         capture_output=True,
         text=True,

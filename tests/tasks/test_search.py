@@ -251,7 +251,7 @@ def test_the_command_prepares_once_and_finds(
         ([""], "is empty"),
         (["word " * 100], "tokens, this encoder takes at most 64"),
         ([TEXT, "--run", "nobody"], "there is no run nobody"),
-        ([TEXT, "--dataset", "mevis"], "no mask tracks of mevis"),
+        ([TEXT, "--dataset", "mevis"], "no mask tracks of dataset mevis"),
         ([TEXT, "--format", "xml"], "there is no format 'xml'"),
         ([TEXT, "--html", "no/such/folder.html"], "there is no folder"),
     ],
