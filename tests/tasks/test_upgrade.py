@@ -30,12 +30,15 @@ from tests.format_2.old_warehouse import (
     unpack,
     written_rows,
 )
-from warehouse import Key, Warehouse, WarehouseError
+from warehouse import TABLES, Key, Warehouse, WarehouseError
 from warehouse.format_2 import Upgraded, digest, old_commits
 from warehouse.storage import Disk, open_storage
 from warehouse.verify import verify
 
 COMMITS = 58  # that are current
+ROWS = {
+    name: count for name, count in EXPECTED["rows"].items() if name in TABLES
+}  # of views others
 VERSIONS = {"detect": 2, "precompute": 2, "box_tracks": 2, "label": 1, "evaluate": 3, "search": 1}
 """Of the stages of 0.2.0: one that was raised since makes its rows again when it is run."""
 
@@ -61,7 +64,7 @@ def test_every_row_stays_as_it_is(old: Path) -> None:
     files = {file: file.read_bytes() for file in old.glob("data/tokens/**/*.parquet")}
     assert upgrade(str(old)) == COMMITS
     connection = Warehouse(old).connect()
-    for table, count in EXPECTED["rows"].items():
+    for table, count in ROWS.items():
         assert connection.sql(f"SELECT count(*) FROM {table}").fetchall() == [(count,)], table
         if table in before:
             names = before[table].column_names
@@ -154,7 +157,7 @@ def test_a_kill_leaves_it_whole_and_the_same_command_goes_on(
     assert kills > 20
     monkeypatch.undo()
     store = Warehouse(old)
-    for table, count in EXPECTED["rows"].items():
+    for table, count in ROWS.items():
         rows = store.connect().sql(f"SELECT count(*) FROM {table}").fetchall()
         assert rows == [(count,)], table
 
