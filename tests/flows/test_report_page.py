@@ -248,7 +248,7 @@ def test_frames_that_are_gone_cost_no_page(store: Warehouse, tmp_path: Path) -> 
 def test_what_the_run_was_not_evaluated_on_is_an_error(store: Warehouse, tmp_path: Path) -> None:
     result = sola_report(store, tmp_path / "a.html", "--split", "test")
     assert result.exit_code == 1
-    assert "there are: demo/valid, demo/valid_u" in " ".join(result.output.split())
+    assert "It has: demo/valid, demo/valid_u" in " ".join(result.output.split())
     assert not (tmp_path / "a.html").exists()
 
 
