@@ -192,13 +192,13 @@ def runnable(document: str) -> list[Block]:
 def placeholders(word: str) -> str:
     """A word of a command with this test's values for the reader's own."""
     if re.fullmatch(r"RUN(_[AB])?", word):
-        runs = Warehouse("warehouse").current("train").values()
+        runs = Warehouse("sola-warehouse").current("train").values()
         return max(runs, key=lambda commit: commit.created_at).key.run_id
     if word.startswith("detector-only-"):
-        runs = Warehouse("warehouse").connect().sql("SELECT DISTINCT run_id FROM scores").fetchall()
+        runs = Warehouse("sola-warehouse").connect().sql("SELECT DISTINCT run_id FROM scores").fetchall()
         return next(run_id for (run_id,) in runs if run_id.startswith("detector-only-"))
     if word in ("VIDEO", "TRACKS"):
-        key = next(iter(Warehouse("warehouse").current("precompute", split="train")))
+        key = next(iter(Warehouse("sola-warehouse").current("precompute", split="train")))
         return key.video_id if word == "VIDEO" else key.track_set
     others = {"sam2.1_hiera_large.pt": "demo", "ROOT": "MEVIS", "NAME": "mevis", "SPLIT": "train"}
     return others.get(word, word)
@@ -209,7 +209,7 @@ def run(block: Block, environment: dict[str, str], names: dict) -> None:
     if block.language == "python":
         exec(compile(block.text, block.place, "exec"), names)
     if block.language == "sql":
-        Warehouse("warehouse").connect().sql(block.text).fetchall()
+        Warehouse("sola-warehouse").connect().sql(block.text).fetchall()
     for words in commands(block.text) if block.language == "sh" else ():
         if words[0] == "export":
             environment |= (ASSIGNMENT.fullmatch(word).groups() for word in words[1:])
@@ -240,7 +240,7 @@ def made(
     write_dataset(root / "MEVIS", {"train": 2, "valid_u": 1, "valid": 1}, seed=1, frames=8)
     (root / "mevis").symlink_to(root / "MEVIS")
     write_labelled(root / "mydogs", {"train": 2, "val": 1}, frames=8)
-    (root / "demo-warehouse").symlink_to("warehouse")
+    (root / "demo-warehouse").symlink_to("sola-warehouse")
     shutil.copy(ROOT / "tests/golden/selector_0.pth", root / "epoch_15.pth")
     video = next((root / "MEVIS/valid/JPEGImages").iterdir())
     with pytest.MonkeyPatch.context() as patch:
