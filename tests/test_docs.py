@@ -269,12 +269,12 @@ def test_every_block_runs(
 def test_sql_in_the_prose_runs(made: Path) -> None:
     found = [c for name in DOCUMENTS for c in in_backticks(name) if c.startswith("SELECT ")]
     for sql in found:
-        Warehouse(made / "warehouse").connect().sql(sql).fetchall()
+        Warehouse(made / "sola-warehouse").connect().sql(sql).fetchall()
     assert found
 
 
 def test_the_notebook_runs(made: Path) -> None:
-    cells = [cell for cell in execute(made / "warehouse").cells if cell.cell_type == "code"]
+    cells = [cell for cell in execute(made / "sola-warehouse").cells if cell.cell_type == "code"]
     assert "8 frames" in str(cells), "of this warehouse"
 
 
