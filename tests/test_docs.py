@@ -195,8 +195,9 @@ def placeholders(word: str) -> str:
         runs = Warehouse("sola-warehouse").current("train").values()
         return max(runs, key=lambda commit: commit.created_at).key.run_id
     if word.startswith("detector-only-"):
-        runs = Warehouse("sola-warehouse").connect().sql("SELECT DISTINCT run_id FROM scores").fetchall()
-        return next(run_id for (run_id,) in runs if run_id.startswith("detector-only-"))
+        connection = Warehouse("sola-warehouse").connect()
+        runs_of_scores = connection.sql("SELECT DISTINCT run_id FROM scores").fetchall()
+        return next(run_id for (run_id,) in runs_of_scores if run_id.startswith("detector-only-"))
     if word in ("VIDEO", "TRACKS"):
         key = next(iter(Warehouse("sola-warehouse").current("precompute", split="train")))
         return key.video_id if word == "VIDEO" else key.track_set
