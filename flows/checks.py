@@ -152,7 +152,7 @@ def check_searched(
     store: Warehouse, dataset: str | None, split: str | None, tracks: str | None
 ) -> None:
     """Raise WarehouseError when no track set is of this data set, split and name."""
-    there = [key for key in store.current("track_set")]
+    there = list(store.current("track_set"))
     asked = {"dataset": dataset, "split": split, "track_set": tracks}
     if not any(all(value in (None, getattr(k, n)) for n, value in asked.items()) for k in there):
         named = ", ".join(f"{name} {value}" for name, value in asked.items() if value)

@@ -19,19 +19,23 @@ FEW = 16  # videos whose scores take less than a server and workers take to star
 
 def is_little(plan: Plan) -> bool:
     """Whether a plan has nothing to make, or the scores of a few videos alone."""
-    missing = plan.missing()
+    missing = plan.to_make()
     return not missing or (plan.stage is EVALUATE and len(missing) <= FEW)
 
 
 def make_here(plan: Plan) -> int:
     """Make what is missing, computing as a worker does; gives the number of failures."""
-    wanted = {key: plan.wanted[key] for key in plan.missing()}
-    if wanted and device() == "cpu":
+    if device() == "cpu":
         import torch
 
         torch.set_num_threads(1)
+    return make_one_by_one(plan)
+
+
+def make_one_by_one(plan: Plan) -> int:
+    """Make what is missing and show what fails; gives the number of failures."""
     failed = 0
-    for outcome in make_each(plan.stage, plan.store, wanted, plan.subject):
+    for outcome in make_each(plan.stage, plan.store, plan.to_make(), plan.subject):
         if outcome.status == "failed":
             failed += 1
             message = f"{plan.stage.name}: {outcome.video_id} failed: {outcome.message}"

@@ -24,7 +24,7 @@ from warehouse.corruptions import check_corruption
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detector:
+class BoxSource:
     """Where the boxes that prompt are from: a detector by name, or a file of boxes.
 
     identity: of the detector's weights, or of the file.
@@ -55,7 +55,7 @@ class TrackSet:
     extraction: Extraction
     precision: str | None
     corruption: str | None = None
-    boxes: Detector | None = None
+    boxes: BoxSource | None = None
     known_as: str = ""
 
     @property
@@ -121,9 +121,9 @@ def track_set_of(
     found = None
     if boxes:
         content = Path(boxes).read_bytes()
-        found = Detector(name=Path(boxes).name, identity=fingerprint(boxes=content.hex()))
+        found = BoxSource(name=Path(boxes).name, identity=fingerprint(boxes=content.hex()))
     elif recipe.detector:
-        found = Detector(
+        found = BoxSource(
             name=recipe.detector,
             identity=detector_identity(recipe.detector),
             settings=recipe.detection,

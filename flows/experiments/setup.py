@@ -4,12 +4,12 @@ A step does what is missing in the warehouse and nothing else, so experiments sh
 one that was interrupted continues.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from flows.here import make_one_by_one
 from flows.label import label
 from flows.precompute import precompute
 from flows.refresh import tracks_and_labels
@@ -20,8 +20,7 @@ from tasks.experiments.measured import Measured, mean_scores
 from tasks.experiments.tables import picture_folder
 from tasks.paper import Scores
 from tasks.runs import find_run
-from tasks.stage import make_each
-from tasks.stages.evaluate import EVALUATE, score_plan
+from tasks.stages.evaluate import score_plan
 from tasks.track_sets import TrackSet, track_set_of
 from tasks.training.train import Training
 from warehouse import Warehouse, WarehouseError
@@ -196,12 +195,7 @@ class Setup:
         store = self.store
         run = find_run(store, run_id)
         chosen = (tracks or run.tracks_of(store, dataset, split)).name
-        plan = score_plan(store, run, dataset, split, chosen)
-        missing = plan.to_make()
-        for outcome in make_each(EVALUATE, store, missing, run):
-            if outcome.status == "failed":
-                message = f"evaluate: {outcome.video_id} failed: {outcome.message}"
-                print(message, file=sys.stderr)
+        make_one_by_one(score_plan(store, run, dataset, split, chosen))
         return mean_scores(store, run_id, dataset, split, chosen)
 
 

@@ -55,9 +55,9 @@ class Segmenting:
         tracks = track_plan(self.store, DATASET, SPLIT, self.clips, self.track_set)
         adopt(tracks)
         stages = (DETECT, BOX_TRACKS) if self.track_set.boxes else ()
-        tracked = list(tracks.wanted)
-        plans = [tracks, *(Plan(stage, self.store, tracked, self.track_set) for stage in stages)]
-        return all(len(p.wanted) == len(tracked) and not p.missing() for p in plans)
+        keys = tracks.keys
+        plans = [tracks, *(Plan(stage, self.store, keys, self.track_set) for stage in stages)]
+        return all(p.keys.num_rows == keys.num_rows and not p.to_make() for p in plans)
 
     def frame_count(self) -> int:
         """How many frames its clips have together."""

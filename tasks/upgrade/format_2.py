@@ -23,7 +23,7 @@ from tasks.stages.evaluate import EVALUATE
 from tasks.stages.ingest import INGEST
 from tasks.stages.label import LABEL
 from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE
-from tasks.track_sets import Detector, TrackSet, make_default, remember
+from tasks.track_sets import BoxSource, TrackSet, make_default, remember
 from tasks.training.training_set import video_contents
 from tasks.upgrade.candidates import (
     Candidates,
@@ -163,12 +163,12 @@ class _Upgrade:
             boxes=self._detector(split, self._done(DETECT, keys)),
         )
 
-    def _detector(self, split: Split, detected: Sequence[OldCommit]) -> Detector | None:
+    def _detector(self, split: Split, detected: Sequence[OldCommit]) -> BoxSource | None:
         """Where boxes are from."""
         if not detected:
             return None
         if imported := sorted(old.parts["boxes"] for old in detected if "boxes" in old.parts):
-            return Detector(name="boxes", identity=f"format-2:{digest(imported)}")
+            return BoxSource(name="boxes", identity=f"format-2:{digest(imported)}")
         of, settings = (
             Counter(old.parts[name] for old in detected).most_common(1)[0][0]
             for name in ("detector", "settings")
@@ -176,7 +176,7 @@ class _Upgrade:
         about = f"the boxes of {'/'.join(split)}"
         name, identity = self._known.detector(of) or ("detector", f"format-2:{of}")
         recipe = found(self._known.detection(settings), about, "detection.FIELD")
-        return Detector(name=name, identity=identity, settings=recipe.detection)
+        return BoxSource(name=name, identity=identity, settings=recipe.detection)
 
     def _of_tracks(self, stage: Stage, parts: Callable[[Unit], Parts]) -> None:
         """Carry over what was made for the tracks of each video."""

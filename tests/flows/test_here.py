@@ -104,8 +104,8 @@ def test_little_are_nothing_and_the_scores_of_a_few_videos(
     labels = label_plan(store, "demo", "valid_u", track_set.name, RECIPE)
     assert is_little(tracks) and labels.missing() and not is_little(labels)
     for count, little in ((FEW, True), (FEW + 1, False)):
-        keys = [Key(video_id=str(number)) for number in range(count)]
-        monkeypatch.setattr(scores, "missing", lambda keys=keys: keys)
+        missing = {Key(video_id=str(number)): "f" for number in range(count)}
+        monkeypatch.setattr(scores, "to_make", lambda missing=missing: missing)
         assert is_little(scores) is little
 
 
