@@ -32,9 +32,12 @@ def report(
     from flows.checks import check_evaluated
     from flows.progress import video_progress
     from warehouse import Warehouse
+    from warehouse.outputs import check_output, files_of
 
     with explained():
-        check_evaluated(Warehouse(warehouse), run, dataset, split or ())
+        store = Warehouse(warehouse)
+        check_output(out, files_of(store, out))
+        check_evaluated(store, run, dataset, split or ())
         from tasks.report_page.page import write_report
 
         size = write_report(

@@ -100,9 +100,11 @@ def submit(
     from flows.progress import video_progress
     from tasks.runs import find_run
     from warehouse import Warehouse
+    from warehouse.outputs import check_output, files_of
 
     with explained():
         store = Warehouse(warehouse)
+        check_output(out, files_of(store, out))
         find_run(store, run).tracks_of(store, dataset, split, tracks)
         from tasks.results.submission import write_submission
 
@@ -140,9 +142,11 @@ def export(
     from flows.progress import video_progress
     from tasks.runs import find_run
     from warehouse import Warehouse
+    from warehouse.outputs import check_output, files_of
 
     with explained():
         store = Warehouse(warehouse)
+        check_output(out, files_of(store, out))
         if what == "ground-truth":
             check_ingested(store, dataset, split)
         else:
