@@ -10,6 +10,7 @@ from tasks.stages.detect import DETECT
 from tasks.stages.evaluate import EVALUATE
 from tasks.stages.ingest import INGEST
 from tasks.stages.label import LABEL
+from tasks.stages.own_masks import OWN_MASKS
 from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE
 from warehouse import Commit, Warehouse
 
@@ -25,6 +26,7 @@ DEFAULT_TRACKS = Stage(
 ALL = (
     INGEST,
     DETECT,
+    OWN_MASKS,
     PRECOMPUTE,
     BOX_TRACKS,
     LABEL,
