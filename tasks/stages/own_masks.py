@@ -6,7 +6,7 @@ A video may have images of some of its frames, or none.
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -88,7 +88,7 @@ def _masks(key: Key, video: dict, files: Collection[Path]) -> pa.Table:
         if rle
     ]
     masks = mask_columns([rle for _, _, rle in seen])
-    columns = {
+    columns: dict[str, Sequence] = {
         "object_id": [object_id for object_id, _, _ in seen],
         "frame_index": [t for _, t, _ in seen],
         **{name: masks[name] for name in ("height", "width", "counts", "area")},
