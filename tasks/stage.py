@@ -218,8 +218,9 @@ class Plan:
             if read in self._required:
                 wanted = pc.and_(wanted, pc.is_valid(found["fingerprint"]))
             contents += [found[content_column(name)] for name in names]
-        contents = [column.filter(wanted) for column in contents]
-        keys = keys.filter(wanted)
+        if not pc.all(wanted).as_py():
+            contents = [column.filter(wanted) for column in contents]
+            keys = keys.filter(wanted)
         return keys, self._fingerprints(contents, keys.num_rows)
 
     @cached_property

@@ -29,8 +29,11 @@ from warehouse.commit_table import (
     chosen,
     contents_of,
     current,
+    distinct,
+    not_withdrawn,
     packed_rows,
     table_of,
+    unordered,
 )
 from warehouse.commits import (
     CHANGED,
@@ -79,14 +82,22 @@ class CommitLog:
         """The current commit of each key that has data, as a row, see warehouse/commit_table.py.
 
         `contents`: those to have a column of. `where`: only keys with these values of fields.
+        Mostly every record is the only one of its key, in a pack: then less is read of it.
 
         Raises:
             FileNotFoundError: a file was removed since it was listed: list again.
             WarehouseError: a record or a pack is damaged, or of a newer version.
         """
+        none = table_of([], contents)
+        if not self._newest_loose(stage):
+            parts = [rows for _, rows in self._packed(stage, contents, where, named=False)]
+            rows = pa.concat_tables([none.select(unordered(none.column_names)), *parts])
+            if distinct(rows):
+                return not_withdrawn(rows)
         loose, parts = self._packed_and_loose(stage, contents, where)
         found = list(zip(loose, self.load(loose), strict=True))
-        return current(pa.concat_tables([*parts, chosen(table_of(found, contents), where)]))
+        rows = current(pa.concat_tables([*parts, chosen(table_of(found, contents), where)]))
+        return rows.select(unordered(rows.column_names))
 
     def unpacked(self, stage: str) -> int:
         """How many keys have their current record in a file of its own alone.
@@ -99,17 +110,27 @@ class CommitLog:
         self, stage: str, contents: Sequence[str], where: Mapping[str, str]
     ) -> tuple[list[Record], list[pa.Table]]:
         """The newest done records that no pack has or supersedes, and the rows of each pack."""
-        done = {slug: [r for r in found if r.done] for slug, found in self._loose(stage).items()}
-        loose = {slug: max(records) for slug, records in done.items() if records}
+        loose = self._newest_loose(stage)
         parts = []
-        for path in self._pack_paths(stage):  # one after another: each is let go once it was read
-            with explained(self.storage, path):
-                rows = Pack(path, self.storage.read(path)).rows(contents, where)
+        for path, rows in self._packed(stage, contents, where, named=True):
             for record in _of_slugs(rows["record"], loose, path):
                 if record.slug in loose and record.order >= loose[record.slug].order:
                     del loose[record.slug]
             parts.append(rows.drop_columns("record"))
         return list(loose.values()), parts
+
+    def _newest_loose(self, stage: str) -> dict[str, Record]:
+        done = {slug: [r for r in found if r.done] for slug, found in self._loose(stage).items()}
+        return {slug: max(records) for slug, records in done.items() if records}
+
+    def _packed(
+        self, stage: str, contents: Sequence[str], where: Mapping[str, str], named: bool
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """The rows of each pack, after its path; it is let go once it was read."""
+        for path in self._pack_paths(stage):
+            with explained(self.storage, path):
+                rows = Pack(path, self.storage.read(path)).rows(contents, where, named)
+            yield path, rows
 
     def packs(self, stage: str) -> list["Pack"]:
         """The packs of a stage, read once each."""
@@ -267,15 +288,16 @@ class Pack:
         text: str = self._texts(group)[index - self._ends[group]].as_py()  # from the group's end
         return text.encode()
 
-    def rows(self, contents: Sequence[str], where: Mapping[str, str]) -> pa.Table:
-        """Its done rows with these values of key fields, and a column `record`."""
+    def rows(self, contents: Sequence[str], where: Mapping[str, str], named: bool) -> pa.Table:
+        """Its rows as `packed_rows` gives them."""
         with self._opened(repeating=True) as file:
-            rows = packed_rows(file, contents, where)
+            rows = packed_rows(file, contents, where, named)
         if rows is None:
             done = [record for record in self.records() if record.done]
             found = [(record, commit_of(record, self.content(record))) for record in done]
             names = pa.array([record.name for record in done], pa.string())
             rows = chosen(table_of(found, contents).add_column(0, "record", names), where)
+            rows = rows if named else rows.select(unordered(rows.column_names[1:]))
         return rows
 
     def _texts(self, group: int) -> pa.Array:

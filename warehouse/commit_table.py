@@ -53,17 +53,22 @@ def contents_of(commits: Iterable[Commit]) -> list[str]:
 
 
 def packed_rows(
-    pack: pq.ParquetFile, contents: Sequence[str], where: Mapping[str, str]
+    pack: pq.ParquetFile, contents: Sequence[str], where: Mapping[str, str], named: bool
 ) -> pa.Table | None:
-    """The done rows of a pack with these values of key fields, and a column `record`.
+    """The done rows of a pack with these values of key fields.
 
-    None for a pack without these columns, or with others, of a newer version.
+    `named`: with the columns that order the records of a key, and a column `record`. None for a
+    pack without these columns, or with others, of a newer version.
     """
     there = pack.schema_arrow.names
     known = [*(name for name, _ in RECORD), *ROWS.names]
     if [name for name in there if not name.startswith(content_column(""))] != known:
         return None
-    schema = pa.schema([RECORD[0], *_schema(contents)])
+    schema = _schema(contents)
+    if named:
+        schema = schema.insert(0, pa.field(*RECORD[0]))
+    else:
+        schema = pa.schema([schema.field(name) for name in unordered(schema.names)])
     parts = [schema.empty_table()]
     columns = [name for name in schema.names if name in there]
     for batch in pack.iter_batches(BATCH, columns=columns, use_threads=False):  # less memory
@@ -83,29 +88,62 @@ def chosen(rows: pa.Table, where: Mapping[str, str]) -> pa.Table:
     return rows.filter(there)
 
 
+def unordered(columns: Iterable[str]) -> list[str]:
+    """The columns without those that only order the records of a key."""
+    return [name for name in columns if name == "fingerprint" or name not in ORDER]
+
+
+def distinct(rows: pa.Table) -> bool:
+    """Whether no two rows have the same key."""
+    keys = identity(rows, telling(rows))
+    return bool(pc.count_distinct(keys).as_py() == rows.num_rows)
+
+
 def current(rows: pa.Table) -> pa.Table:
     """Of each key the last of its done rows, as records are sorted, if it was not withdrawn."""
-    keys = identity(rows)
-    if pc.count_distinct(keys).as_py() < rows.num_rows:
+    if not distinct(rows):
+        keys = identity(rows, telling(rows))
         ordered = rows.select(ORDER).append_column("key", keys)
         order = pc.sort_indices(ordered, [(name, "ascending") for name in ("key", *ORDER)])
         keys = keys.take(order).combine_chunks()
         rows = rows.take(order).filter(
             pa.concat_arrays([pc.not_equal(keys[:-1], keys[1:]), pa.array([True])])
         )
-    return rows.filter(pc.not_equal(rows["paths"], NO_FILES))
+    return not_withdrawn(rows)
+
+
+def not_withdrawn(rows: pa.Table) -> pa.Table:
+    """The rows that have files."""
+    there = pc.not_equal(rows["paths"], NO_FILES)
+    return rows if pc.all(there).as_py() is not False else rows.filter(there)
 
 
 def rows_for(keys: pa.Table, rows: pa.Table) -> pa.Table:
     """The row of each of the keys; one of nulls where there is none."""
-    found = pc.index_in(identity(keys), value_set=identity(rows).combine_chunks())
-    return rows.unify_dictionaries().combine_chunks().take(found.combine_chunks())
+    fields = telling(keys, rows)
+    found = pc.index_in(identity(keys, fields), identity(rows, fields).combine_chunks())
+    found = found.combine_chunks()
+    columns = {  # one after another, which takes less memory than all at once
+        name: rows[name].unify_dictionaries().combine_chunks().take(found)
+        for name in rows.column_names
+    }
+    return pa.table(columns, schema=rows.schema)
 
 
-def identity(rows: pa.Table) -> pa.ChunkedArray:
-    """The key of each row as one text."""
-    fields = [rows[name].cast(pa.string()) for name in KEYS.names]
-    return pc.binary_join_element_wise(*fields, "\0")
+def telling(*tables: pa.Table) -> list[str]:
+    """The fields of the keys that differ anywhere in these rows: what tells the keys apart."""
+    values = {
+        name: {value for rows in tables for value in pc.unique(rows[name]).to_pylist()}
+        for name in KEYS.names
+        if name in REPEATING
+    }
+    return [name for name in KEYS.names if len(values.get(name, "many")) > 1]
+
+
+def identity(rows: pa.Table, fields: Sequence[str] = KEYS.names) -> pa.ChunkedArray:
+    """These fields of each row's key as one text."""
+    texts = [rows[name].cast(pa.string()) for name in fields]
+    return pc.binary_join_element_wise(*texts, "\0") if len(texts) > 1 else texts[0]
 
 
 def key_table(keys: Iterable[Key]) -> pa.Table:
