@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import torch
 
+from sola_model.extraction.host_memory import host_share
+
 logger = logging.getLogger(__name__)
 
 Output = TypeVar("Output")
@@ -20,9 +22,11 @@ class Engine:
     """Numbers that bound memory. Results do not depend on them beyond rounding.
 
     objects: objects that go through the model together, at most (halved when memory runs out).
-    feature_bytes: image features of a video that stay on the device; the others wait in host
-        memory. None: half of the memory that is free when the video comes, on CUDA; else all.
-    frames_ahead: frames that are read while others are being encoded.
+    feature_bytes: image features of a video that stay on the device. None: half of the memory
+        that is free when the video comes, on CUDA; else `host_share`. On CUDA, others wait in
+        host memory, up to `host_share`. What fits nowhere is encoded again when it is needed.
+    frames_ahead: frames that are read and resized while others are being encoded, by as many
+        threads, but not more than this process computes with.
     """
 
     objects: int = 16
@@ -51,7 +55,7 @@ def feature_budget(engine: Engine, device: torch.device) -> float:
     if engine.feature_bytes is not None:
         return engine.feature_bytes
     if device.type != "cuda":
-        return float("inf")
+        return host_share(device)
     free, _ = torch.cuda.mem_get_info(device)
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return (free + cached) / 2

@@ -58,6 +58,12 @@ def _weights(small: int, large: int) -> tuple[NDArray, NDArray, NDArray, NDArray
     return starts, first_L, weight_L, weights_SL.sum(0) - weight_L
 
 
+def neighbours(small: int, large: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The two of `small` pixels that each of `large` lies between; at the end, one twice."""
+    _, first_L, _, _ = _weights(small, large)
+    return first_L, np.minimum(first_L + 1, small - 1)
+
+
 @compiled
 def _edges(logits_WH, threshold, starts, upper_Y, lower_Y, left_X, nearer_X, farther_X):
     """Where the mask begins and ends, in pixels down the columns; and whether that is certain."""

@@ -98,7 +98,11 @@ def _box_tracks(unit: Unit) -> dict[str, pa.Table]:
         model, settings = _sam2(track_set), track_set.extraction
         row = read_video(unit.store, unit.commit(INGEST))
         frames = frames_of(row, track_set.corruption)
-        video = EncodedVideo(model, frames, prompt_features=settings.prompt_features)
+        # Where the grid's tracks cover all boxes, no other frame is looked at.
+        shared = {box.frame_index for box in boxes} if settings.boxes.shared else None
+        video = EncodedVideo(
+            model, frames, prompt_features=settings.prompt_features, at_once=shared
+        )
         found = box_prompts(model, video, boxes, settings.boxes)
         extracted = track_prompts(model, video, found, settings, existing)
     return track_tables(unit.key, extracted, prompts.num_rows, len(existing))
