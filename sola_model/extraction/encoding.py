@@ -62,7 +62,9 @@ class EncodedVideo:
         self._copies = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
         self._room = feature_budget(engine, model.device)
         self._host_room = host_share(model.device) if self._copies else 0
-        for t, (frame_HW3, image_SS3) in enumerate(_resized(frames_HW3, model.image_size, engine)):
+        for t, (frame_HW3, image_SS3) in enumerate(
+            resized_ahead(frames_HW3, model.image_size, engine)
+        ):
             size = frame_HW3.shape[:2]
             self.size = size if t == 0 else self.size
             if size != self.size:
@@ -161,7 +163,7 @@ def frame_arguments(frames: list[tuple[EncodedVideo, int]]) -> dict:
     }
 
 
-def _resized(
+def resized_ahead(
     frames_HW3: Iterable[np.ndarray], side: int, engine: Engine
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Each frame, and what the model sees of it (S, S, 3), made in the background."""

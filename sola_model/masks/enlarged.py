@@ -71,10 +71,21 @@ def _edges(logits_WH, threshold, starts, upper_Y, lower_Y, left_X, nearer_X, far
     width, height = len(left_X), len(upper_Y)
     edges = np.empty(2 * width * rows, np.int64)
     value_H, doubt_H = np.empty(rows), np.empty(rows)
+    # Whether all that is interpolated from a column lies outside, without a doubt.
+    outside_W = np.empty(columns, np.bool_)
+    for column in range(columns):
+        most, least = logits_WH[column].max(), logits_WH[column].min()
+        doubt = ROUNDING * max(abs(most), abs(least), abs(threshold))
+        outside_W[column] = most - threshold < -doubt
     count, inside = 0, False
     for x in range(width):
-        left = logits_WH[left_X[x]]
-        right = logits_WH[min(left_X[x] + 1, columns - 1)]
+        nearer, farther = left_X[x], min(left_X[x] + 1, columns - 1)
+        if outside_W[nearer] and outside_W[farther]:
+            if inside:
+                edges[count] = x * height
+                count, inside = count + 1, False
+            continue
+        left, right = logits_WH[nearer], logits_WH[farther]
         for row in range(rows):
             value_H[row] = nearer_X[x] * left[row] + farther_X[x] * right[row] - threshold
             doubt_H[row] = ROUNDING * max(abs(left[row]), abs(right[row]), abs(threshold))
