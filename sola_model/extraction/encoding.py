@@ -1,6 +1,6 @@
 """Image features of a video, every frame encoded once and shared by all prompts and tracks."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from queue import Full, Queue
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sola_model.extraction.engine import AUTOMATIC, Engine, feature_budget, precision
 from sola_model.extraction.frames import normalise, resize
-from sola_model.extraction.host_memory import host_share
+from sola_model.extraction.host_memory import free_memory
 from sola_model.extraction.sam2_models import SAM2Base
 
 Item = TypeVar("Item")
@@ -25,9 +25,9 @@ class EncodedVideo:
     """SAM2's features of each frame of a video.
 
     `size` is (height, width) of the video in pixels. Frames are read and resized in the background
-    while others are encoded. Features beyond the engine's budget wait in host memory (CUDA), see
-    `announce`, or are forgotten: of these frames, and of those that are not to be encoded yet, the
-    resized pixels are kept, a fifth of a frame's features. With `prompt_features` "image" the
+    while others are encoded. Features that the device has no room for wait in host memory (CUDA),
+    see `announce`, or are forgotten: of these frames, and of those that are not to be encoded yet,
+    the resized pixels are kept, a fifth of a frame's features. With `prompt_features` "image" the
     frames are kept, for `install`.
 
     Source: `SAM2Base.forward_image` and `_prepare_backbone_features`.
@@ -61,7 +61,7 @@ class EncodedVideo:
         self._arriving: dict[int, Levels] = {}
         self._copies = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
         self._room = feature_budget(engine, model.device)
-        self._host_room = host_share(model.device) if self._copies else 0
+        self._on_host = 0  # bytes
         for t, (frame_HW3, image_SS3) in enumerate(
             resized_ahead(frames_HW3, model.image_size, engine)
         ):
@@ -88,15 +88,23 @@ class EncodedVideo:
         image_SS3 = self._images_SS3[frame_index].to(self.model.device)
         features = self._encode(normalise(image_SS3))
         size = sum(level.nbytes for level in features)
-        if size <= self._room:
+        if size <= self._room and (self._copies or self._host_holds(size)):
             self._room -= size
             self._features[frame_index] = features
             del self._images_SS3[frame_index]
-        elif size <= self._host_room:
-            self._host_room -= size
+        elif self._copies and self._host_holds(size):
             self._waiting[frame_index] = [level.cpu().pin_memory() for level in features]
             del self._images_SS3[frame_index]
         return features
+
+    def _host_holds(self, size: int) -> bool:
+        """Take so many bytes, if features then have at most half of what is still free.
+
+        So any number of processes share what there is, and none needs to know of the others.
+        """
+        fits = 2 * (self._on_host + size) <= free_memory()
+        self._on_host += fits * size
+        return fits
 
     @torch.inference_mode()
     def _encode(self, image_3SS: Tensor) -> Levels:
@@ -175,7 +183,7 @@ def resized_ahead(
                 yield frame_HW3, torch.from_numpy(image_SS3.result())
 
 
-def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
+def read_ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
     """The items, taken by a thread that stays at most `depth` of them ahead.
 
     What the iterable raises is raised here. The thread ends when this iterator does.

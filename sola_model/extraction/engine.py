@@ -10,8 +10,6 @@ from typing import TypeVar
 
 import torch
 
-from sola_model.extraction.host_memory import host_share
-
 logger = logging.getLogger(__name__)
 
 Output = TypeVar("Output")
@@ -23,8 +21,9 @@ class Engine:
 
     objects: objects that go through the model together, at most (halved when memory runs out).
     feature_bytes: image features of a video that stay on the device. None: half of the memory
-        that is free when the video comes, on CUDA; else `host_share`. On CUDA, others wait in
-        host memory, up to `host_share`. What fits nowhere is encoded again when it is needed.
+        that is free when the video comes, on CUDA; else no limit. Others wait in host memory, on
+        CUDA. On the host, features of a video take at most half of what is still free; what fits
+        nowhere is encoded again whenever it is needed.
     frames_ahead: frames that are read and resized while others are being encoded, by as many
         threads, but not more than this process computes with.
     """
@@ -55,7 +54,7 @@ def feature_budget(engine: Engine, device: torch.device) -> float:
     if engine.feature_bytes is not None:
         return engine.feature_bytes
     if device.type != "cuda":
-        return host_share(device)
+        return float("inf")
     free, _ = torch.cuda.mem_get_info(device)
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return (free + cached) / 2

@@ -1,10 +1,8 @@
-"""How much memory of the host the features of a video may take."""
+"""How much memory of the host is free."""
 
 import os
 from contextlib import suppress
 from pathlib import Path
-
-import torch
 
 MEMINFO, OWN_GROUPS, GROUPS = (
     Path(name) for name in ("/proc/meminfo", "/proc/self/cgroup", "/sys/fs/cgroup")
@@ -14,19 +12,6 @@ VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_f
 VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 
 
-def host_share(device: torch.device) -> int:
-    """Bytes: this process's share of half of the memory that is free.
-
-    The other half is for frames, masks and memory banks. There are as many shares as GPUs, or, on
-    a CPU, as often as the threads of this process go into the cores.
-    """
-    if device.type == "cuda":
-        shares = torch.cuda.device_count()
-    else:
-        shares = (os.cpu_count() or 1) // torch.get_num_threads()
-    return free_memory() // 2 // max(shares, 1)
-
-
 def free_memory() -> int:
     """Bytes that this process can take before something is swapped out or killed.
 
@@ -34,9 +19,9 @@ def free_memory() -> int:
     elsewhere all memory that there is.
     """
     free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    with suppress(OSError):
+    with suppress(OSError, LookupError, ValueError):
         free.append(1024 * _numbers(MEMINFO)["MemAvailable:"])
-    with suppress(OSError):
+    with suppress(OSError, LookupError, ValueError):
         for line in OWN_GROUPS.read_text().splitlines():
             _, controllers, name = line.split(":", 2)
             if controllers in ("", "memory"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
+from sola_model.extraction import encoding
 from sola_model.extraction.encoding import EncodedVideo, read_ahead
 from sola_model.extraction.engine import Background, Engine
 from sola_model.extraction.prompts import grid_prompts
@@ -91,6 +92,17 @@ def test_features_that_do_not_fit_are_made_again_and_give_the_same_tracks(model,
     for one, other in zip(kept, again, strict=True):
         assert one.masks == other.masks
         np.testing.assert_array_equal(one.tokens_TD, other.tokens_TD)
+
+
+def test_features_take_half_of_the_hosts_free_memory_at_most(model, clip, monkeypatch):
+    """Also where others take of it meanwhile."""
+    features = EncodedVideo(model, clip[0][:1])._features[0]
+    size = sum(level.nbytes for level in features)
+    left = iter([100 * size, 4 * size, 3 * size, *[8 * size] * 15])
+    monkeypatch.setattr(encoding, "free_memory", lambda: next(left))
+    video = EncodedVideo(model, clip[0])
+    assert sorted(video._features) == [0, 1, 3, 4]
+    assert sorted(video._images_SS3) == [2, *range(5, 18)]
 
 
 def test_frames_can_be_encoded_when_they_are_needed(model, clip):

@@ -48,7 +48,7 @@ def test_frames_in_any_memory_are_resized():
         np.testing.assert_array_equal(resize(view_HW3, 32), expected_SS3)
 
 
-@pytest.mark.parametrize("way", [normalise, frames._looked_up])
+@pytest.mark.parametrize("way", [normalise, frames._looked_up_anywhere])
 def test_every_value_of_every_channel_is_normalised_as_by_the_official_predictor(way, tmp_path):
     """On the CPU, and the way that other devices take."""
     values_SS3 = np.arange(256, dtype=np.uint8).reshape(16, 16)[..., None].repeat(3, axis=2)

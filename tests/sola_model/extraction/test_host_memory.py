@@ -3,13 +3,9 @@
 import os
 
 import pytest
-import torch
 
 from sola_model.extraction import host_memory
-from sola_model.extraction.engine import AUTOMATIC, Engine, feature_budget
-from sola_model.extraction.host_memory import free_memory, host_share
-
-CPU = torch.device("cpu")
+from sola_model.extraction.host_memory import free_memory
 
 
 @pytest.fixture
@@ -59,12 +55,3 @@ def test_without_linux_all_memory_counts(machine):
     (machine / "meminfo").unlink()
     (machine / "own").unlink()
     assert free_memory() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def test_a_worker_takes_its_share_of_half(machine, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert host_share(CPU) == feature_budget(AUTOMATIC, CPU) == 10_000 * 1024 // 2 // 8
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
-    assert host_share(CPU) == 10_000 * 1024 // 2
-    assert feature_budget(Engine(feature_bytes=5), CPU) == 5
