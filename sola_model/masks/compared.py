@@ -47,11 +47,11 @@ def pairwise_iou(
 
 
 @lru_cache(maxsize=8)
-def _nearest(small: tuple[int, int], large: tuple[int, int]) -> tuple[NDArray, ...]:
+def _nearest(size: tuple[int, int], compared: tuple[int, int]) -> tuple[NDArray, ...]:
     """The pixel nearest to each row and column, twice, as `_bilinear` has two."""
     row_Y, column_X = (
         F.interpolate(torch.arange(n).float()[None, None], m)[0, 0].long().numpy()
-        for n, m in zip(small, large, strict=True)
+        for n, m in zip(size, compared, strict=True)
     )
     return row_Y, row_Y, column_X, column_X, np.zeros((1, 1), np.uint16)
 
@@ -66,10 +66,11 @@ def _bilinear(size: tuple[int, int], compared: tuple[int, int]) -> tuple[NDArray
     (above_Y, below_Y), (left_X, right_X) = map(neighbours, size, compared)
     inside_YX = np.zeros(compared, np.uint16)
     for pattern in range(16):
-        # Repeated over the frame, two by two pixels show every pixel one of their patterns.
+        # Repeated over the frame, two by two pixels give every pixel one of the patterns. Columns
+        # are contiguous, as in a mask that pycocotools decodes.
         tile_22 = (pattern >> np.arange(4) & 1).astype(np.uint8).reshape(2, 2)
-        mask_HW = np.asfortranarray(np.tile(tile_22, [side // 2 + 1 for side in size]))
-        mask_HW = np.asfortranarray(mask_HW[: size[0], : size[1]])
+        tiled = np.tile(tile_22, [side // 2 + 1 for side in size])
+        mask_HW = np.asfortranarray(tiled[: size[0], : size[1]])
         value_11YX = F.interpolate(
             torch.from_numpy(mask_HW)[None, None].float(),
             compared, mode="bilinear", align_corners=False,

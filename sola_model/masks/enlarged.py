@@ -79,13 +79,13 @@ def _edges(logits_WH, threshold, starts, upper_Y, lower_Y, left_X, nearer_X, far
         outside_W[column] = most - threshold < -doubt
     count, inside = 0, False
     for x in range(width):
-        nearer, farther = left_X[x], min(left_X[x] + 1, columns - 1)
-        if outside_W[nearer] and outside_W[farther]:
+        at, beside = left_X[x], min(left_X[x] + 1, columns - 1)
+        if outside_W[at] and outside_W[beside]:
             if inside:
                 edges[count] = x * height
                 count, inside = count + 1, False
             continue
-        left, right = logits_WH[nearer], logits_WH[farther]
+        left, right = logits_WH[at], logits_WH[beside]
         for row in range(rows):
             value_H[row] = nearer_X[x] * left[row] + farther_X[x] * right[row] - threshold
             doubt_H[row] = ROUNDING * max(abs(left[row]), abs(right[row]), abs(threshold))
