@@ -36,6 +36,7 @@ bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.shared_tracks
 	$(BIN)/python -m benchmarks.prompt_settings
+	$(BIN)/python -m benchmarks.host_work
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.detector
 	$(BIN)/python -m benchmarks.warehouse

@@ -6,7 +6,9 @@ in a folder, zero-padded indices in a video file). A frame is what a viewer or p
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from warehouse.regular import open_regular
 from warehouse.video_files import VIDEO_SUFFIXES, decode_video, video_treatments
 from warehouse.video_files import count_frames as count_frames
 
+READERS = 4  # threads that decode the images of a folder, each one image ahead
+
 
 def read_frames(path: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
     """Yield the frames in order, lazily, each uint8 RGB [H, W, 3].
@@ -28,7 +32,7 @@ def read_frames(path: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
     """
     images: Iterator[np.ndarray]
     if path.is_dir():
-        images = map(read_image, frame_files(path, frames))
+        images = _read_images(frame_files(path, frames))
     else:
         images = decode_video(path, {int(frame) for frame in frames})
     size = None
@@ -43,6 +47,18 @@ def read_frames(path: Path, frames: Sequence[str]) -> Iterator[np.ndarray]:
                 "all frames of a video must have one size"
             )
         yield image
+
+
+def _read_images(files: Iterable[Path]) -> Iterator[np.ndarray]:
+    """The images in order, some of them read ahead (video files are decoded by threads anyway)."""
+    reading: deque[Future[np.ndarray]] = deque()
+    with ThreadPoolExecutor(READERS, "read images") as pool:
+        for file in files:
+            reading.append(pool.submit(read_image, file))
+            if len(reading) > READERS:
+                yield reading.popleft().result()
+        while reading:
+            yield reading.popleft().result()
 
 
 def frames_of(

@@ -16,7 +16,7 @@ import numpy as np
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.prompts import PromptMask
 from sola_model.extraction.propagation import Propagated, Request
-from sola_model.masks.rle import at_compared_size, pairwise_iou
+from sola_model.masks.compared import at_compared_size, pairwise_iou
 from sola_model.masks.runs import RLE
 from sola_model.recipes import Extraction
 
@@ -63,7 +63,7 @@ class Chain:
         self.prompts = [Prompt(mask=mask) for mask in sorted(masks, key=lambda m: -m.area)]
         self.tracks: list[MaskTrack] = []
         self.first_track = 0
-        self._compared = [at_compared_size(p.mask.rle, nearest=True) for p in self.prompts]
+        self._compared = [at_compared_size([p.mask.rle], nearest=True) for p in self.prompts]
 
     def replay(self) -> Replay:
         """Grid prompts and ground truth: batch mates are looked for in the whole list."""
@@ -100,9 +100,9 @@ class Chain:
             chosen: list[int] = []
             for i in pending:
                 if len(chosen) < self.batch and self._frame(i) == frame:
-                    others = [self._compared[j] for j in chosen]
-                    iou = pairwise_iou([self._compared[i]], others) if others else np.zeros(1)
-                    if iou.max() <= self.settings.duplicate_iou:
+                    mates = [self._compared[j] for j in chosen]
+                    limit = self.settings.duplicate_iou
+                    if not mates or pairwise_iou([self._compared[i]], mates, limit).max() <= limit:
                         chosen.append(i)
             yield from self._propagate(chosen, pending)
 
@@ -139,12 +139,15 @@ class Chain:
         """Filter the pending prompts that one of these tracks covers at their frame."""
         if not tracks:
             return
-        for frame in sorted({self._frame(i) for i in pending}):
-            here = [i for i in sorted(pending) if self._frame(i) == frame]
-            made = [at_compared_size(masks[frame]) for masks in tracks.values()]
-            iou_PN = pairwise_iou([self._compared[i] for i in here], made)
+        by_frame = defaultdict(list)
+        for i in sorted(pending):
+            by_frame[self._frame(i)].append(i)
+        limit = self.settings.duplicate_iou
+        for frame, here in by_frame.items():
+            made = at_compared_size([masks[frame] for masks in tracks.values()], nearest=False)
+            iou_PN = pairwise_iou([self._compared[i] for i in here], [made], limit)
             for i, iou_N in zip(here, iou_PN, strict=True):
-                covering = np.nonzero(iou_N > self.settings.duplicate_iou)[0]
+                covering = np.nonzero(iou_N > limit)[0]
                 if len(covering):
                     self.prompts[i] = replace(
                         self.prompts[i],

@@ -1,6 +1,8 @@
 """Image features of a video, every frame encoded once and shared by all prompts and tracks."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from queue import Full, Queue
 from threading import Event, Thread
 from typing import Any, Literal, TypeVar
@@ -11,23 +13,24 @@ from PIL import Image
 from torch import Tensor
 
 from sola_model.extraction.engine import AUTOMATIC, Engine, feature_budget, precision
+from sola_model.extraction.frames import normalise, resize
+from sola_model.extraction.host_memory import free_memory
 from sola_model.extraction.sam2_models import SAM2Base
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-
 Item = TypeVar("Item")
+Levels = list[Tensor]  # a frame's features: three levels of (hw, 1, C)
 
 
 class EncodedVideo:
     """SAM2's features of each frame of a video.
 
     `size` is (height, width) of the video in pixels. Frames are read and resized in the background
-    while others are encoded. Features beyond the engine's budget wait in host memory, see
-    `announce`. With `prompt_features` "image" the frames are kept, for `install`.
+    while others are encoded. Features that the device has no room for wait in host memory (CUDA),
+    see `announce`, or are forgotten: of these frames, and of those that are not to be encoded yet,
+    the resized pixels are kept, a fifth of a frame's features. With `prompt_features` "image" the
+    frames are kept, for `install`.
 
-    Source: `SAM2Base.forward_image` and `_prepare_backbone_features`; frames are resized as
-    `sam2.utils.misc.load_video_frames` does.
+    Source: `SAM2Base.forward_image` and `_prepare_backbone_features`.
     """
 
     def __init__(
@@ -37,8 +40,12 @@ class EncodedVideo:
         engine: Engine = AUTOMATIC,
         *,
         prompt_features: Literal["video", "image"] = "video",
+        at_once: Collection[int] | None = None,
     ) -> None:
         """Encode RGB uint8 frames, all of one size.
+
+        Args:
+            at_once: the frames to encode now; others are encoded when they are needed. None: all.
 
         Raises:
             ValueError: there are no frames, or they differ in size. What the iterable raises is
@@ -46,57 +53,83 @@ class EncodedVideo:
         """
         self.model = model
         self.size = (0, 0)
-        self.frames_on_device = 0
         self._frames_HW3: list[np.ndarray] = []  # if prompts have features of their own
-        self._features: list[list[Tensor]] = []  # per frame: three levels of (hw, 1, C)
-        self._arriving: dict[int, list[Tensor]] = {}
+        # A frame is in one of these: features on the device, or on the host; a resized image.
+        self._features: dict[int, Levels] = {}
+        self._waiting: dict[int, Levels] = {}
+        self._images_SS3: dict[int, Tensor] = {}
+        self._arriving: dict[int, Levels] = {}
         self._copies = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
-        budget = feature_budget(engine, model.device)
-        prepared = ((frame, _prepare(frame, model.image_size)) for frame in frames_HW3)
-        for frame_HW3, image_3HW in read_ahead(prepared, engine.frames_ahead):
+        self._room = feature_budget(engine, model.device)
+        self._on_host = 0  # bytes
+        for t, (frame_HW3, image_SS3) in enumerate(
+            resized_ahead(frames_HW3, model.image_size, engine)
+        ):
             size = frame_HW3.shape[:2]
-            self.size = self.size if self._features else size
+            self.size = size if t == 0 else self.size
             if size != self.size:
                 raise ValueError(
-                    f"frame {len(self)} is {size[1]}x{size[0]} (width x height), but the first is "
+                    f"frame {t} is {size[1]}x{size[0]} (width x height), but the first is "
                     f"{self.size[1]}x{self.size[0]}; all frames of a video must have one size"
                 )
-            features = self._encode(image_3HW)
-            fits = (len(self) + 1) * sum(level.nbytes for level in features) <= budget
-            self.frames_on_device += fits
-            self._features.append(features if fits else [_to_host(level) for level in features])
+            self._images_SS3[t] = image_SS3
+            if at_once is None or t in at_once:
+                self._encoded(t)
             if prompt_features == "image":
                 self._frames_HW3.append(frame_HW3)
-        if not self._features:
+        if not len(self):
             raise ValueError("the video has no frames; give at least one")
 
     def __len__(self) -> int:
-        return len(self._features)
+        return len(self._features) + len(self._waiting) + len(self._images_SS3)
+
+    def _encoded(self, frame_index: int) -> Levels:
+        """The features of a frame that has none; from now on it has them, where they fit."""
+        image_SS3 = self._images_SS3[frame_index].to(self.model.device)
+        features = self._encode(normalise(image_SS3))
+        size = sum(level.nbytes for level in features)
+        if size <= self._room and (self._copies or self._host_holds(size)):
+            self._room -= size
+            self._features[frame_index] = features
+            del self._images_SS3[frame_index]
+        elif self._copies and self._host_holds(size):
+            self._waiting[frame_index] = [level.cpu().pin_memory() for level in features]
+            del self._images_SS3[frame_index]
+        return features
+
+    def _host_holds(self, size: int) -> bool:
+        """Take so many bytes, if features then have at most half of what is still free.
+
+        So any number of processes share what there is, and none needs to know of the others.
+        """
+        fits = 2 * (self._on_host + size) <= free_memory()
+        self._on_host += fits * size
+        return fits
 
     @torch.inference_mode()
-    def _encode(self, image_3HW: Tensor) -> list[Tensor]:
+    def _encode(self, image_3SS: Tensor) -> Levels:
         with precision(self.model.device):
-            encoded = self.model.forward_image(image_3HW[None].to(self.model.device))
+            encoded = self.model.forward_image(image_3SS[None].to(self.model.device))
             _, features, positions, sizes = self.model._prepare_backbone_features(encoded)
         self._position, self._sizes = positions[-1], sizes
         narrow = torch.bfloat16 if self._copies else torch.float32
         return [level.to(narrow) for level in features]
 
     def announce(self, frames: Iterable[int]) -> None:
-        """Start copying features that wait in host memory; drop the copies of other frames."""
-        wanted = [t for t in frames if t >= self.frames_on_device]
-        self._arriving = {t: self._arriving.get(t) or self._copy(t) for t in wanted}
+        """Fetch features that are not on the device; drop what was fetched of other frames."""
+        wanted = [t for t in frames if t not in self._features]
+        self._arriving = {t: self._arriving.get(t) or self._fetch(t) for t in wanted}
 
-    def _copy(self, frame_index: int) -> list[Tensor]:
-        if not self._copies:
-            return self._features[frame_index]
+    def _fetch(self, frame_index: int) -> Levels:
+        if frame_index not in self._waiting:
+            return self._encoded(frame_index)
         with torch.cuda.stream(self._copies):
-            return [f.to(self.model.device, non_blocking=True) for f in self._features[frame_index]]
+            return [f.to(self.model.device, non_blocking=True) for f in self._waiting[frame_index]]
 
-    def _at(self, frame_index: int) -> list[Tensor]:
-        if frame_index < self.frames_on_device:
+    def _at(self, frame_index: int) -> Levels:
+        if frame_index in self._features:
             return self._features[frame_index]
-        features = self._arriving.get(frame_index) or self._copy(frame_index)
+        features = self._arriving.get(frame_index) or self._fetch(frame_index)
         if self._copies:
             current = torch.cuda.current_stream(self.model.device)
             current.wait_stream(self._copies)
@@ -138,20 +171,19 @@ def frame_arguments(frames: list[tuple[EncodedVideo, int]]) -> dict:
     }
 
 
-def _prepare(frame_HW3: np.ndarray, side: int) -> Tensor:
-    """A frame as the model takes it (3, side, side)."""
-    resized = np.asarray(Image.fromarray(frame_HW3).resize((side, side)))
-    image_3HW = torch.from_numpy(resized / 255.0).permute(2, 0, 1).float()
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    return (image_3HW - mean) / std
+def resized_ahead(
+    frames_HW3: Iterable[np.ndarray], side: int, engine: Engine
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Each frame, and what the model sees of it (S, S, 3), made in the background."""
+    threads = min(engine.frames_ahead, torch.get_num_threads())
+    with ThreadPoolExecutor(threads, "resize") as pool:
+        started = ((frame, pool.submit(resize, frame, side)) for frame in frames_HW3)
+        with closing(read_ahead(started, engine.frames_ahead)) as frames:
+            for frame_HW3, image_SS3 in frames:
+                yield frame_HW3, torch.from_numpy(image_SS3.result())
 
 
-def _to_host(level: Tensor) -> Tensor:
-    """Into memory from which the device can copy in the background."""
-    return level.cpu().pin_memory() if level.is_cuda else level
-
-
-def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
+def read_ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
     """The items, taken by a thread that stays at most `depth` of them ahead.
 
     What the iterable raises is raised here. The thread ends when this iterator does.

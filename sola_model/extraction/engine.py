@@ -20,9 +20,12 @@ class Engine:
     """Numbers that bound memory. Results do not depend on them beyond rounding.
 
     objects: objects that go through the model together, at most (halved when memory runs out).
-    feature_bytes: image features of a video that stay on the device; the others wait in host
-        memory. None: half of the memory that is free when the video comes, on CUDA; else all.
-    frames_ahead: frames that are read while others are being encoded.
+    feature_bytes: image features of a video that stay on the device. None: half of the memory
+        that is free when the video comes, on CUDA; else no limit. Others wait in host memory, on
+        CUDA. On the host, features of a video take at most half of what is still free; what fits
+        nowhere is encoded again whenever it is needed.
+    frames_ahead: frames that are read and resized while others are being encoded, by as many
+        threads, but not more than this process computes with.
     """
 
     objects: int = 16

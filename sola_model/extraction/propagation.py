@@ -173,6 +173,7 @@ class _Propagation:
     def _prompt(self, cohort: _Cohort) -> None:
         """The prompt frames: masks and tokens out, memory in."""
         frames = self._frames(cohort, 0)
+        _announce(frames)
         rles = [self.requests[i].rle for i in cohort.objects]
 
         def decode(part: slice) -> tuple[_Memory, Tensor]:

@@ -58,6 +58,12 @@ def _weights(small: int, large: int) -> tuple[NDArray, NDArray, NDArray, NDArray
     return starts, first_L, weight_L, weights_SL.sum(0) - weight_L
 
 
+def neighbours(small: int, large: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The two of `small` pixels that each of `large` lies between; at the end, one twice."""
+    _, first_L, _, _ = _weights(small, large)
+    return first_L, np.minimum(first_L + 1, small - 1)
+
+
 @compiled
 def _edges(logits_WH, threshold, starts, upper_Y, lower_Y, left_X, nearer_X, farther_X):
     """Where the mask begins and ends, in pixels down the columns; and whether that is certain."""
@@ -65,10 +71,21 @@ def _edges(logits_WH, threshold, starts, upper_Y, lower_Y, left_X, nearer_X, far
     width, height = len(left_X), len(upper_Y)
     edges = np.empty(2 * width * rows, np.int64)
     value_H, doubt_H = np.empty(rows), np.empty(rows)
+    # Whether all that is interpolated from a column lies outside, without a doubt.
+    outside_W = np.empty(columns, np.bool_)
+    for column in range(columns):
+        most, least = logits_WH[column].max(), logits_WH[column].min()
+        doubt = ROUNDING * max(abs(most), abs(least), abs(threshold))
+        outside_W[column] = most - threshold < -doubt
     count, inside = 0, False
     for x in range(width):
-        left = logits_WH[left_X[x]]
-        right = logits_WH[min(left_X[x] + 1, columns - 1)]
+        at, beside = left_X[x], min(left_X[x] + 1, columns - 1)
+        if outside_W[at] and outside_W[beside]:
+            if inside:
+                edges[count] = x * height
+                count, inside = count + 1, False
+            continue
+        left, right = logits_WH[at], logits_WH[beside]
         for row in range(rows):
             value_H[row] = nearer_X[x] * left[row] + farther_X[x] * right[row] - threshold
             doubt_H[row] = ROUNDING * max(abs(left[row]), abs(right[row]), abs(threshold))

@@ -108,7 +108,8 @@ def _masks(model: "SAM2Base", video: dict, boxes: "Sequence[Box]") -> list[RLE]:
 
     if not boxes:
         return []
-    encoded = EncodedVideo(model, frames_of(video))
+    prompted = {box.frame_index for box in boxes}
+    encoded = EncodedVideo(model, frames_of(video), at_once=prompted)
     return [p.rle for p in box_prompts(model, encoded, boxes, BoxPrompts(stability=0))]
 
 

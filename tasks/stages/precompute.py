@@ -113,7 +113,11 @@ def _box_tracks(unit: Unit) -> dict[str, pa.Table]:
     if boxes or own.num_rows:
         model, settings = _sam2(track_set), track_set.extraction
         frames = frames_of(row, track_set.corruption)
-        video = EncodedVideo(model, frames, prompt_features=settings.prompt_features)
+        # Where the grid's tracks cover all boxes, no other frame is looked at.
+        shared = {box.frame_index for box in boxes} if settings.boxes.shared else None
+        video = EncodedVideo(
+            model, frames, prompt_features=settings.prompt_features, at_once=shared
+        )
         found = box_prompts(model, video, boxes, settings.boxes)
         found += mask_prompts(masks_of_objects(own, row), stride=1, source="own")
         extracted = track_prompts(model, video, found, settings, existing)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pycocotools import mask as coco
 
+from sola_model.extraction.encoding import EncodedVideo
 from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import DEMO, BoxPrompts, Recipe
 from tasks.stage import Outcome, Plan, adopt
@@ -124,6 +125,21 @@ def test_expressions_select_from_the_grid_and_their_own_boxes(store, boxes, reci
     assert (boxes_EN.sum(axis=1) < candidates_EN.sum(axis=1)).all()
     with pytest.raises(ValueError, match="no tracks of boxes"):
         read_candidates(store, (precomputed,), expressions, background=False)
+
+
+def test_where_every_box_is_covered_only_frames_with_boxes_are_encoded(
+    store, boxes, tmp_path, monkeypatch
+):
+    shutil.copytree(store.root, tmp_path / "w")
+    other = Warehouse(tmp_path / "w")
+    loose = replace(SHARED, extraction=replace(SHARED.extraction, duplicate_iou=0.01))
+    stages.precompute(other, "demo", "train", loose)
+    encode, calls = EncodedVideo._encode, []
+    monkeypatch.setattr(EncodedVideo, "_encode", lambda *a: calls.append(1) or encode(*a))
+    _, boxed = extract_boxes(other, boxes, loose)
+    fates = other.read("prompts", [boxed])["fate"].to_pylist()
+    assert fates and set(fates) == {"filtered"}
+    assert len(calls) == 1  # all boxes are in the first frame
 
 
 def test_ground_truth_gives_tracks_of_its_objects(store):

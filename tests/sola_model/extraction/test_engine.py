@@ -8,6 +8,7 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
+from sola_model.extraction import encoding
 from sola_model.extraction.encoding import EncodedVideo, read_ahead
 from sola_model.extraction.engine import Background, Engine
 from sola_model.extraction.prompts import grid_prompts
@@ -80,16 +81,44 @@ def test_objects_do_not_see_their_batch_mates(model, clip):
     assert_same(together, propagate(model, wanted, Engine(objects=3)))
 
 
-def test_features_that_wait_in_host_memory_give_the_same_tracks(model, clip):
-    kept = EncodedVideo(model, clip[0])
-    spilled = EncodedVideo(model, clip[0], Engine(feature_bytes=200_000))
-    assert kept.frames_on_device == 18
-    assert 0 < spilled.frames_on_device < 18
-    for one, other in zip(
-        *(propagate(model, requests(v, clip[1], 4, 8)) for v in (kept, spilled)), strict=True
-    ):
+def test_features_that_do_not_fit_are_made_again_and_give_the_same_tracks(model, clip):
+    calls = []
+    model.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    kept = propagate(model, requests(EncodedVideo(model, clip[0]), clip[1], 4, 8))
+    assert len(calls) == 18
+    narrow = EncodedVideo(model, clip[0], Engine(feature_bytes=200_000))
+    again = propagate(model, requests(narrow, clip[1], 4, 8))
+    # Three fit. Objects of a frame pass the others together, those of another frame apart.
+    assert len(calls) == 18 + 18 + 2 * (18 - 3)
+    for one, other in zip(kept, again, strict=True):
         assert one.masks == other.masks
         np.testing.assert_array_equal(one.tokens_TD, other.tokens_TD)
+
+
+def test_features_take_half_of_the_hosts_free_memory_at_most(model, clip, monkeypatch):
+    """Also where others take of it meanwhile."""
+    features = EncodedVideo(model, clip[0][:1])._features[0]
+    size = sum(level.nbytes for level in features)
+    left = iter([100 * size, 4 * size, 3 * size, *[8 * size] * 15])
+    monkeypatch.setattr(encoding, "free_memory", lambda: next(left))
+    video = EncodedVideo(model, clip[0])
+    assert sorted(video._features) == [0, 1, 3, 4]
+    assert sorted(video._images_SS3) == [2, *range(5, 18)]
+
+
+def test_frames_can_be_encoded_when_they_are_needed(model, clip):
+    """Once each; what comes out is the same."""
+    expected = propagate(model, requests(EncodedVideo(model, clip[0]), clip[1], 4))
+    calls = []
+    model.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    video = EncodedVideo(model, clip[0], at_once={4, 9})
+    assert (len(video), video.size, len(calls)) == (18, clip[0][0].shape[:2], 2)
+    for _ in range(2):
+        found = propagate(model, requests(video, clip[1], 4))
+        assert len(calls) == 18
+        for one, other in zip(found, expected, strict=True):
+            assert one.masks == other.masks
+            np.testing.assert_array_equal(one.tokens_TD, other.tokens_TD)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(model, clip, monkeypatch, caplog):
