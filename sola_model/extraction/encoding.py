@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sola_model.extraction.engine import AUTOMATIC, Engine, feature_budget, precision
 from sola_model.extraction.sam2_models import SAM2Base
+from sola_model.memory import in_batches
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -76,7 +77,8 @@ class EncodedVideo:
     @torch.inference_mode()
     def _encode(self, image_3HW: Tensor) -> list[Tensor]:
         with precision(self.model.device):
-            encoded = self.model.forward_image(image_3HW[None].to(self.model.device))
+            image_13HW = image_3HW[None].to(self.model.device)
+            (encoded,) = in_batches("frames", 1, lambda _: self.model.forward_image(image_13HW), 1)
             _, features, positions, sizes = self.model._prepare_backbone_features(encoded)
         self._position, self._sizes = positions[-1], sizes
         narrow = torch.bfloat16 if self._copies else torch.float32

@@ -190,6 +190,7 @@ SEARCH = Stage(
     reads=lambda _: {PRECOMPUTE: ("prompts", "masks", "tokens"), TRAIN: ()},
     settings=_settings,
     make=_vectors,
+    uses_gpu=True,
     version=1,
     covers=(
         "tasks.search.vectors",

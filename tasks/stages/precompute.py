@@ -148,6 +148,7 @@ PRECOMPUTE = Stage(
     reads=_reads,
     settings=TrackSet.without_boxes,
     make=_tracks,
+    uses_gpu=True,
     version=3,
     covers=(
         "tasks.stages.precompute",
@@ -170,6 +171,7 @@ BOX_TRACKS = Stage(
     },
     settings=TrackSet.unnamed,
     make=_box_tracks,
+    uses_gpu=True,
     version=3,
     covers=PRECOMPUTE.covers,
 )
