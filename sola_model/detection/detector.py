@@ -129,10 +129,10 @@ def _scores_and_boxes(
     detector: Detector, pixels_13HW: Tensor, texts: list[str], size: tuple[int, int]
 ) -> list[tuple[Tensor, Tensor]]:
     """Scores (Q, W or more) and corners (Q, 4) in pixels of each caption, on the CPU."""
-    pixels_13HW = pixels_13HW.to(detector.device)
-    (features,) = in_batches("images", 1, lambda _: detector.encode(pixels_13HW), 1)
-    on_gpu = pixels_13HW.is_cuda
-    batch = CAPTIONS_ON_GPU if on_gpu else max(1, FEATURES[pixels_13HW.device.type] // features)
+    where = torch.device(detector.device)
+    (features,) = in_batches("images", 1, lambda _: detector.encode(pixels_13HW.to(where)), 1)
+    on_gpu = where.type == "cuda"
+    batch = CAPTIONS_ON_GPU if on_gpu else max(1, FEATURES[where.type] // features)
     found: list[tuple[Tensor, Tensor]] = []
     for logits_EQW, boxes_EQ4 in in_batches(
         "captions", batch, lambda part: detector.find(texts[part]), len(texts)

@@ -77,12 +77,14 @@ class EncodedVideo:
     @torch.inference_mode()
     def _encode(self, image_3HW: Tensor) -> list[Tensor]:
         with precision(self.model.device):
-            image_13HW = image_3HW[None].to(self.model.device)
-            (encoded,) = in_batches("frames", 1, lambda _: self.model.forward_image(image_13HW), 1)
+            (encoded,) = in_batches("frames", 1, lambda _: self._maps(image_3HW), 1)
             _, features, positions, sizes = self.model._prepare_backbone_features(encoded)
         self._position, self._sizes = positions[-1], sizes
         narrow = torch.bfloat16 if self._copies else torch.float32
         return [level.to(narrow) for level in features]
+
+    def _maps(self, image_3HW: Tensor) -> dict:
+        return self.model.forward_image(image_3HW[None].to(self.model.device))
 
     def announce(self, frames: Iterable[int]) -> None:
         """Start copying features that wait in host memory; drop the copies of other frames."""
