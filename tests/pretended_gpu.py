@@ -23,6 +23,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 # They may read one device and write another.
 COPIES = {"_to_copy", "copy_"}
+# What autograd makes for itself, zeros that it puts gradients into, is on the CPU.
+OF_AUTOGRAD = {"index_put"}
 # The CPU's indices and values of no dimension may go with tensors on a GPU.
 TAKES_CPU_INDICES = {"index", "index_put_", "index_put", "_index_put_impl_", "_unsafe_index"}
 # The CPU has to know a result before it can go on.
@@ -198,7 +200,7 @@ def _carry_out(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     name = operation._schema.name.removeprefix("aten::")
     given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     there = [x.index for x in given if isinstance(x, OnGPU)]
-    if name not in COPIES:
+    if name not in COPIES | OF_AUTOGRAD:
         _check_devices(name, given)
     if there and (name in WAITS or _indexes_with_a_mask(name, args)):
         _gpus.wait(WAITS.get(name, "index with a mask"))
