@@ -23,7 +23,7 @@ from sola_model.recipes import DetectorSettings
 
 # Values of image features in a batch, over its captions: those that a CPU's cache holds.
 FEATURES = {"cpu": 400_000, "mps": 4_000_000}
-CAPTIONS_ON_GPU = 32  # in a batch, at most; more would not be quicker
+CAPTIONS_ON_GPU = 32  # in a batch, at first: halved where memory is too small
 
 
 @dataclass(frozen=True, kw_only=True)
