@@ -44,7 +44,7 @@ def work(warehouse: str, wanted: dict[Key, str], settings: tuple[str, str]) -> l
     if "endless" in videos[0]:
         signal.pause()
     if "slowest" in videos:
-        wait_for_the_others(Warehouse(warehouse))
+        wait_for_the_others(Warehouse(warehouse), stage)
     empty = {name: TABLES[name].empty_table() for name in STAGES[stage].publishes}
     return publish_each(Warehouse(warehouse), stage, wanted, lambda _: empty, of_nothing)
 
@@ -54,9 +54,9 @@ def of_nothing(_: Key) -> dict:
     return {"inputs": (), "making": Making()}
 
 
-def wait_for_the_others(store: Warehouse) -> None:
+def wait_for_the_others(store: Warehouse, stage: str) -> None:
     deadline = time.monotonic() + 600
-    while len(store.current("label")) < len(store.current("ingest")) - 1:
+    while len(store.current(stage)) < len(store.current("ingest")) - 1:
         if time.monotonic() > deadline:
             raise TimeoutError("the others do not get on")
         time.sleep(0.2)
