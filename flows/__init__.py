@@ -13,6 +13,10 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 # cores endless spinning makes small steps, as the selector's are, up to a hundred times slower.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+# What is to compute on the CPU sees no GPU: libraries that find one take memory of it.
+if os.environ.get("SOLA_DEVICE") == "cpu":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 # Prefect and others look for a home folder when they are imported: who has none gets an empty one.
 try:
     Path.home()

@@ -13,7 +13,7 @@ from prefect.states import Completed, Failed
 
 from flows.artifacts import show_outcomes
 from flows.chunks import run_chunks
-from flows.runtime import default_workers, video_workers
+from flows.runtime import video_workers, worker_count
 from tasks.stage import Outcome, Plan, make_each
 from tasks.stages import STAGES
 from warehouse import Key, Warehouse, WarehouseError
@@ -79,8 +79,8 @@ def over_videos(
 ) -> Summary:
     """Run a task, as `flows.chunks` has them, on the videos whose data is not there.
 
-    `wanted`: the fingerprint of each. `workers` processes share the videos; the default is one per
-    GPU, or per CPU core. Small files that have piled up are merged.
+    `wanted`: the fingerprint of each. `workers` processes share the videos, see
+    `flows.runtime.worker_count`. Small files that have piled up are merged.
     """
     missing = {key: wanted[key] for key in store.missing(stage, wanted)}
     failed = _run(stage, store, missing, task, settings, workers)
@@ -98,10 +98,11 @@ def _run(
     """Run the task on these videos; how many failed."""
     if not missing:
         return 0
-    workers = workers or default_workers()
+    uses_gpu = STAGES[stage].uses_gpu
+    workers = worker_count(uses_gpu, workers)
     parts = balanced(video_work(store, list(missing)), workers)
     chunks = [{key: missing[key] for key in keys} for keys in parts]
-    runner = video_workers(workers)
+    runner = video_workers(workers, uses_gpu)
     outcomes = run_chunks(stage, task, store, chunks, settings, runner, workers)
     show_outcomes(stage, store, outcomes)
     _compact(store, stage)

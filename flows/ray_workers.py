@@ -19,30 +19,38 @@ from prefect_ray.task_runners import PrefectRayFuture
 from ray._private import ray_constants
 from ray.exceptions import RayError, RayTaskError
 
-from flows.runtime import WorkerDied, bind_to
+from flows.runtime import WorkerDied
+from tasks.worker import bind
 
 # With several GPUs to see, the device can be chosen by its number whenever Ray gives another one.
 EVERY_GPU_VISIBLE = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+NO_GPU_VISIBLE = {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def slots() -> int:
+def slots(uses_gpu: bool) -> int:
     """How many tasks the cluster runs at once: one for each GPU, or for each CPU core."""
     _connect()
-    return _gpus() or int(ray.cluster_resources().get("CPU", 1))
+    return (uses_gpu and _gpus()) or int(ray.cluster_resources().get("CPU", 1))
 
 
 def on_gpus() -> bool:
     """Whether the cluster's tasks run on GPUs."""
     _connect()
-    return bool(_gpus()) or os.environ.get("SOLA_DEVICE", "").startswith("cuda")
+    return bool(_gpus())
 
 
 class RayWorkers(RayTaskRunner):
-    """Each task has a CPU core and, where the cluster has GPUs, a GPU; a process keeps its model.
+    """Each task has a CPU core and, where it uses one and there is one, a GPU.
+
+    A process keeps its model.
 
     (Ray would end a process that used a GPU after one task.) What a task leaves undone when its
     process or its machine dies is for `flows.fanout` to repeat.
     """
+
+    def __init__(self, uses_gpu: bool) -> None:
+        super().__init__()
+        self.uses_gpu = uses_gpu
 
     def __enter__(self) -> "RayWorkers":
         _connect()
@@ -55,13 +63,13 @@ class RayWorkers(RayTaskRunner):
         wait_for: Iterable[PrefectFuture[Any]] | None = None,
         dependencies: dict[str, set[Any]] | None = None,
     ) -> "_Future":
-        forced = {name: os.environ[name] for name in ("SOLA_DEVICE",) if name in os.environ}
+        on_gpu = bool(self.uses_gpu and _gpus())
         with remote_options(
             num_cpus=1,
-            num_gpus=1 if _gpus() else 0,
+            num_gpus=int(on_gpu),
             max_calls=0,
             max_retries=0,
-            runtime_env={"env_vars": EVERY_GPU_VISIBLE | forced},
+            runtime_env={"env_vars": EVERY_GPU_VISIBLE if on_gpu else NO_GPU_VISIBLE},
         ):
             future = super().submit(task, parameters, wait_for, dependencies)
         return _Future(task_run_id=future.task_run_id, wrapped_future=future.wrapped_future)
@@ -69,7 +77,7 @@ class RayWorkers(RayTaskRunner):
     @staticmethod
     def _run_prefect_task(*upstream: Any, **arguments: Any) -> Any:
         """What runs on the cluster."""
-        bind_to(_leased_gpu())
+        bind(_leased_device())
         return RayTaskRunner._run_prefect_task(*upstream, **arguments)
 
 
@@ -97,14 +105,25 @@ def _connect() -> None:
 
 
 def _gpus() -> int:
-    """How many GPUs the cluster has to share out."""
-    return 0 if "SOLA_DEVICE" in os.environ else int(ray.cluster_resources().get("GPU", 0))
+    """How many GPUs the cluster has to share out.
+
+    Raises:
+        ValueError: SOLA_DEVICE names another device than "cuda" or "cpu", or there is no GPU.
+    """
+    chosen = os.environ.get("SOLA_DEVICE") or "any"
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if chosen not in ("any", "cpu", "cuda") or (chosen == "cuda" and not gpus):
+        raise ValueError(
+            f"SOLA_DEVICE is {chosen!r}, and Ray shares out the {gpus} GPUs of its cluster; valid "
+            f"are: {'cpu, cuda' if gpus else 'cpu'}"
+        )
+    return 0 if chosen == "cpu" else gpus
 
 
-def _leased_gpu() -> int | None:
-    """The number, among those that this process sees, of the GPU that Ray gave to the task."""
+def _leased_device() -> str:
+    """The GPU that Ray gave to the task, by its number among those that this process sees."""
     leased = [str(gpu) for gpu in ray.get_gpu_ids()]
     if not leased:
-        return None
+        return "cpu"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",").index(leased[0]) if visible else int(leased[0])
+    return f"cuda:{visible.split(',').index(leased[0]) if visible else leased[0]}"

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
-import torch
 from prefect.context import refresh_global_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.logging.configuration import setup_logging
@@ -21,6 +20,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from flows.runner import on_ray
 from flows.runner import precision as precision
 from flows.server import check_answers, die_with, private_server, without_proxy
+from tasks.worker import BINDING, bind, devices
 
 # --- the API ----------------------------------------------------------------------------------
 
@@ -86,41 +86,60 @@ class WorkerDied(RuntimeError):
     """The process that ran a task has died; the other processes go on."""
 
 
-def default_workers() -> int:
-    """One process for each GPU, or for each CPU core: of this machine, or of the Ray cluster."""
+class _Pool(ProcessPoolTaskRunner):
+    """Prefect gives workers our environment with each task; which device is theirs stays."""
+
+    def _resolve_futures_and_submit(self, *arguments: Any, **named: Any) -> Any:
+        given = named["env"].items()
+        named["env"] = {name: value for name, value in given if name not in BINDING}
+        return super()._resolve_futures_and_submit(*arguments, **named)
+
+
+def worker_count(uses_gpu: bool, asked: int | None = None) -> int:
+    """How many processes to start, of this machine or of the Ray cluster.
+
+    For work that uses GPUs, where there are any, one for each GPU at most; else one for each CPU
+    core, or as many as are asked for.
+
+    Raises:
+        ValueError: `asked` is below 1, or SOLA_DEVICE or SOLA_RUNNER cannot be used.
+    """
+    if asked is not None and asked < 1:
+        raise ValueError(f"workers is {asked}; give 1 or more")
     if on_ray():
         from flows.ray_workers import slots
 
-        return slots()
-    return _gpus() or os.cpu_count() or 1
+        return asked or slots(uses_gpu)
+    if uses_gpu and (gpus := len(devices())):
+        return min(asked or gpus, gpus)
+    return asked or os.cpu_count() or 1
 
 
-def video_workers(workers: int) -> TaskRunner[Any]:
-    """A task runner of `workers` spawned processes, but not more than there are GPUs, if any.
+def video_workers(workers: int, uses_gpu: bool) -> TaskRunner[Any]:
+    """A task runner of `workers` spawned processes, as many as `worker_count` gives at most.
 
-    Each process has SOLA_DEVICE in its environment: "cuda:k", a GPU of its own, or "cpu", where
-    it computes with one thread. (A SOLA_DEVICE that is set already holds for all of them.) It
-    dies when this process does. With SOLA_RUNNER=ray the processes are those of a Ray cluster, see
+    Each process has SOLA_DEVICE in its environment: "cuda:k", a GPU of its own, where the work uses
+    one and there is one; else "cpu", where it computes with one thread and sees no GPU. It dies
+    when this process does. With SOLA_RUNNER=ray the processes are those of a Ray cluster, see
     `flows.ray_workers`.
 
     Use it inside a flow, as `flows.fanout` does. As the `task_runner` of a flow it would be opened
     again around every task, which is slow.
 
     Raises:
-        ValueError: `workers` is below 1, or SOLA_RUNNER cannot be used.
+        ValueError: as `worker_count` does.
     """
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; give 1 or more")
+    workers = worker_count(uses_gpu, workers)
     if on_ray():
         from flows.ray_workers import RayWorkers
 
-        return RayWorkers()
-    gpus = _gpus()
+        return RayWorkers(uses_gpu)
+    places = (devices() if uses_gpu else []) or ["cpu"]
     started = multiprocessing.get_context("spawn").Value("i", 0)
-    return ProcessPoolTaskRunner(
-        max_workers=min(workers, gpus or workers),
+    return _Pool(
+        max_workers=workers,
         initializer=_start_worker,
-        initargs=(os.getpid(), gpus, started),
+        initargs=(os.getpid(), places, started),
     )
 
 
@@ -130,28 +149,11 @@ def kill_workers() -> None:
         worker.kill()
 
 
-def bind_to(gpu: int | None) -> None:
-    """Let this process compute on this GPU, or else on SOLA_DEVICE or the CPU with one thread."""
-    if gpu is None:
-        os.environ.setdefault("SOLA_DEVICE", "cpu")
-    else:
-        os.environ["SOLA_DEVICE"] = f"cuda:{gpu}"
-        if torch.cuda.is_available():
-            torch.cuda.set_device(gpu)
-    if os.environ["SOLA_DEVICE"] == "cpu":
-        torch.set_num_threads(1)
-
-
-def _gpus() -> int:
-    """How many GPUs there are to share out."""
-    return 0 if "SOLA_DEVICE" in os.environ else torch.cuda.device_count()
-
-
-def _start_worker(parent: int, gpus: int, started: "Synchronized[int]") -> None:
+def _start_worker(parent: int, places: list[str], started: "Synchronized[int]") -> None:
     """Runs first in each worker process; `started` counts these processes, to share out GPUs."""
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops us
     with started.get_lock():
         number = started.value
         started.value += 1
-    bind_to(number % gpus if gpus else None)
+    bind(places[number % len(places)])

@@ -14,7 +14,7 @@ from prefect.futures import as_completed
 from flows.artifacts import show_run
 from flows.checks import splits_of
 from flows.progress import run_progress, training_progress
-from flows.runtime import default_workers, kill_workers, video_workers
+from flows.runtime import kill_workers, video_workers, worker_count
 from flows.tensorboard import event_files
 from sola_model.recipes import Recipe, check_concerns, override, recipe_by_name
 from sola_model.training.loop import Progress
@@ -137,13 +137,13 @@ def train_together(
     """
     run_ids: list[Any] = [present_run(warehouse, each) for each in asked]
     missing = [n for n, run_id in enumerate(run_ids) if run_id is None]
-    workers = min(len(missing), workers or default_workers())
+    workers = min(len(missing), worker_count(uses_gpu=True, asked=workers))
     if workers <= 1:
         for n in missing:
             with training_progress(asked[n].recipe.training.epochs) as show:
                 run_ids[n] = train_run(warehouse, asked[n], show)
         return run_ids
-    with run_progress(len(missing)) as advance, video_workers(workers) as runner:
+    with run_progress(len(missing)) as advance, video_workers(workers, uses_gpu=True) as runner:
         try:
             futures = {
                 n: runner.submit(train_run, {"warehouse": warehouse, "asked": asked[n]})

@@ -45,6 +45,8 @@ class Stage:
     settings: the part of the subject that it depends on: JSON values and configurations.
     make: a unit of work -> its tables.
     optional: stages that are read where there is something to read.
+    uses_gpu: whether it computes on a GPU where there is one, and so has a process for each GPU;
+        else it has one for each CPU core.
     version: raised when the same inputs and settings give other rows.
     covers: the modules that this version speaks for; a test watches them.
     """
@@ -56,6 +58,7 @@ class Stage:
     settings: Callable[[Any], Any] = lambda _: None
     make: "Callable[[Unit], dict[str, pa.Table]] | None" = None
     optional: tuple["Stage", ...] = ()
+    uses_gpu: bool = False
     version: int = 1
     covers: tuple[str, ...] = ()
 

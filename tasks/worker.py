@@ -9,6 +9,9 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
+BINDING = ("SOLA_DEVICE", "CUDA_VISIBLE_DEVICES")
+"""The environment variables that `bind` sets."""
+
 
 def device() -> str:
     """`SOLA_DEVICE` (set for each worker process, one GPU each), else the best there is."""
@@ -17,6 +20,38 @@ def device() -> str:
     import torch  # slow: what only looks into a warehouse does without
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def devices() -> list[str]:
+    """Where processes that use a GPU may compute, one on each: "cuda:0", ...; [] is on the CPU.
+
+    All GPUs, or what SOLA_DEVICE names: "cuda" (all of them), "cuda:1", "mps" or "cpu".
+
+    Raises:
+        ValueError: SOLA_DEVICE names none of these, or a GPU that is not there.
+    """
+    import torch
+
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    fitting = {"cpu": [], "mps": ["mps"], **{gpu: [gpu] for gpu in gpus}}
+    fitting |= {"cuda": gpus} if gpus else {}
+    chosen = os.environ.get("SOLA_DEVICE")
+    if chosen and chosen not in fitting:
+        valid = ", ".join(sorted(fitting))
+        raise ValueError(f"SOLA_DEVICE is {chosen!r}; valid on this machine are: {valid}")
+    return fitting[chosen] if chosen else gpus
+
+
+def bind(where: str) -> None:
+    """Let this process compute on one device alone; on the CPU with one thread, seeing no GPU."""
+    import torch
+
+    os.environ["SOLA_DEVICE"] = where
+    if where == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        torch.set_num_threads(1)
+    elif where.startswith("cuda") and torch.cuda.is_available():
+        torch.cuda.set_device(where)
 
 
 def precision() -> str:
@@ -37,9 +72,10 @@ class Clock:
         import torch
 
         self._wall, self._cpu = time.monotonic(), time.process_time()
-        self._on_gpu = device().startswith("cuda") and torch.cuda.is_available()
-        if self._on_gpu:
-            torch.cuda.reset_peak_memory_stats()
+        where = device()
+        self._gpu = where if where.startswith("cuda") and torch.cuda.is_available() else None
+        if self._gpu:
+            torch.cuda.reset_peak_memory_stats(self._gpu)
 
     def cost(self) -> dict[str, Any]:
         """Fields of `warehouse.commits.Making`."""
@@ -49,9 +85,9 @@ class Clock:
         return {
             "code": code(),
             "host": platform.node(),
-            "device": torch.cuda.get_device_name() if self._on_gpu else "cpu",
+            "device": torch.cuda.get_device_name(self._gpu) if self._gpu else "cpu",
             "wall_seconds": round(time.monotonic() - self._wall, 3),
             "cpu_seconds": round(time.process_time() - self._cpu, 3),
             "host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte,
-            "device_bytes": torch.cuda.max_memory_allocated() if self._on_gpu else 0,
+            "device_bytes": torch.cuda.max_memory_allocated(self._gpu) if self._gpu else 0,
         }

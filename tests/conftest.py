@@ -35,6 +35,7 @@ SLOW_FILES = {
     "test_chaos.py",
     "test_every_data_set.py",
     "test_format_2.py",
+    "test_on_gpu.py",
     "test_parity.py",
     "test_release.py",
     "test_resume.py",

@@ -228,7 +228,7 @@ def run(block: Block, environment: dict[str, str], names: dict) -> None:
 def in_this_process() -> None:
     """Flows run their tasks in threads: to start processes would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.fanout.video_workers", ThreadPoolTaskRunner)
+        patch.setattr("flows.fanout.video_workers", lambda count, _: ThreadPoolTaskRunner(count))
         yield
 
 

@@ -18,10 +18,12 @@ from torchvision.ops import box_convert, clip_boxes_to_image
 
 from sola_model.detection.grounding_dino import make_lean
 from sola_model.detection.names import DEMO_DETECTOR, PAPER_DETECTOR
+from sola_model.memory import in_batches
 from sola_model.recipes import DetectorSettings
 
-# Values of image features in a batch, over its captions: near a CPU's cache, or a GPU's memory.
-FEATURES = {"cpu": 400_000, "mps": 4_000_000, "cuda": 16_000_000}
+# Values of image features in a batch, over its captions: those that a CPU's cache holds.
+FEATURES = {"cpu": 400_000, "mps": 4_000_000}
+CAPTIONS_ON_GPU = 32  # in a batch, at first: halved where memory is too small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +129,14 @@ def _scores_and_boxes(
     detector: Detector, pixels_13HW: Tensor, texts: list[str], size: tuple[int, int]
 ) -> list[tuple[Tensor, Tensor]]:
     """Scores (Q, W or more) and corners (Q, 4) in pixels of each caption, on the CPU."""
-    features = detector.encode(pixels_13HW.to(detector.device))
-    batch = max(1, FEATURES[torch.device(detector.device).type] // features)
+    where = torch.device(detector.device)
+    (features,) = in_batches("images", 1, lambda _: detector.encode(pixels_13HW.to(where)), 1)
+    on_gpu = where.type == "cuda"
+    batch = CAPTIONS_ON_GPU if on_gpu else max(1, FEATURES[where.type] // features)
     found: list[tuple[Tensor, Tensor]] = []
-    for start in range(0, len(texts), batch):
-        logits_EQW, boxes_EQ4 = detector.find(texts[start : start + batch])
+    for logits_EQW, boxes_EQ4 in in_batches(
+        "captions", batch, lambda part: detector.find(texts[part]), len(texts)
+    ):
         corners_EQ4 = box_convert(boxes_EQ4.cpu(), "cxcywh", "xyxy")
         corners_EQ4 = corners_EQ4 * torch.tensor([size[1], size[0]] * 2)
         scores_EQW = logits_EQW.sigmoid().cpu()

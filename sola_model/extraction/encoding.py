@@ -1,6 +1,6 @@
 """Image features of a video, every frame encoded once and shared by all prompts and tracks."""
 
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from queue import Full, Queue
@@ -16,6 +16,7 @@ from sola_model.extraction.engine import AUTOMATIC, Engine, feature_budget, prec
 from sola_model.extraction.frames import normalise, resize
 from sola_model.extraction.host_memory import free_memory
 from sola_model.extraction.sam2_models import SAM2Base
+from sola_model.memory import in_batches
 
 Item = TypeVar("Item")
 Levels = list[Tensor]  # a frame's features: three levels of (hw, 1, C)
@@ -85,8 +86,8 @@ class EncodedVideo:
 
     def _encoded(self, frame_index: int) -> Levels:
         """The features of a frame that has none; from now on it has them, where they fit."""
-        image_SS3 = self._images_SS3[frame_index].to(self.model.device)
-        features = self._encode(normalise(image_SS3))
+        image_SS3 = self._images_SS3[frame_index]
+        features = self._encode(lambda: normalise(image_SS3.to(self.model.device)))
         size = sum(level.nbytes for level in features)
         if size <= self._room and (self._copies or self._host_holds(size)):
             self._room -= size
@@ -107,9 +108,12 @@ class EncodedVideo:
         return fits
 
     @torch.inference_mode()
-    def _encode(self, image_3SS: Tensor) -> Levels:
+    def _encode(self, image_3SS: Callable[[], Tensor]) -> Levels:
+        def maps(_: slice) -> dict:
+            return self.model.forward_image(image_3SS()[None])
+
         with precision(self.model.device):
-            encoded = self.model.forward_image(image_3SS[None].to(self.model.device))
+            (encoded,) = in_batches("frames", 1, maps, 1)
             _, features, positions, sizes = self.model._prepare_backbone_features(encoded)
         self._position, self._sizes = positions[-1], sizes
         narrow = torch.bfloat16 if self._copies else torch.float32
@@ -140,8 +144,8 @@ class EncodedVideo:
     def install(self, predictor: Any, frame_index: int) -> None:
         """What `SAM2ImagePredictor.set_image` does; it encodes again if it must."""
         if self._frames_HW3:
-            image_3HW = predictor._transforms(Image.fromarray(self._frames_HW3[frame_index]))
-            *high, top = self._encode(image_3HW)
+            image_3SS = predictor._transforms(Image.fromarray(self._frames_HW3[frame_index]))
+            *high, top = self._encode(lambda: image_3SS.to(self.model.device))
         else:
             *high, top = self._at(frame_index)
         levels = [*high, top + self.model.no_mem_embed]

@@ -1,18 +1,12 @@
 """How the work is carried out on a device. Nothing here decides which tracks come out."""
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
-
-logger = logging.getLogger(__name__)
-
-Output = TypeVar("Output")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,40 +52,6 @@ def feature_budget(engine: Engine, device: torch.device) -> float:
     free, _ = torch.cuda.mem_get_info(device)
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return (free + cached) / 2
-
-
-class ObjectBatches:
-    """Runs a function over objects, as many at a time as fit memory."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.objects = engine.objects
-
-    def run(self, function: Callable[[slice], Output], count: int) -> list[Output]:
-        """The results of `function` for consecutive slices that cover `range(count)`.
-
-        When memory runs out the batch is halved, once and for all, and the same slice is tried
-        again; `function` must not have changed anything by then.
-
-        Raises:
-            torch.OutOfMemoryError: not even one object fits.
-        """
-        outputs: list[Output] = []
-        start = 0
-        while start < count:
-            size = min(self.objects, count - start)
-            try:
-                outputs.append(function(slice(start, start + size)))
-                start += size
-                continue
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-            # Outside the handler, which would keep the failed attempt's tensors alive.
-            self.objects = size // 2
-            logger.warning("out of memory with %d objects, going on with %d", size, self.objects)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        return outputs
 
 
 class Background:

@@ -10,7 +10,7 @@ import torch
 from pycocotools import mask as coco
 
 from sola_model.extraction.encoding import EncodedVideo
-from sola_model.extraction.engine import AUTOMATIC, Engine, ObjectBatches, precision
+from sola_model.extraction.engine import AUTOMATIC, Engine, precision
 from sola_model.extraction.sam2_models import (
     MaskData,
     SAM2AutomaticMaskGenerator,
@@ -20,6 +20,7 @@ from sola_model.extraction.sam2_models import (
 from sola_model.masks.enlarged import enlarged_runs
 from sola_model.masks.rle import encode_masks
 from sola_model.masks.runs import RLE
+from sola_model.memory import in_batches
 from sola_model.recipes import BoxPrompts, GridPrompts
 
 
@@ -65,7 +66,7 @@ def grid_prompts(model: SAM2Base, video: EncodedVideo, settings: GridPrompts) ->
     video has for prompts; then the release's part filter.
     """
     on_cpu = model.device.type == "cpu"
-    generator = (_SmallLogits if on_cpu else SAM2AutomaticMaskGenerator)(
+    generator = (_SmallLogits if on_cpu else _AsManyAsFit)(
         model,
         points_per_side=settings.points_per_side,
         pred_iou_thresh=settings.predicted_iou,
@@ -94,6 +95,21 @@ def grid_prompts(model: SAM2Base, video: EncodedVideo, settings: GridPrompts) ->
         ]
         prompts += without_parts(masks, settings.part_overlap)
     return prompts
+
+
+class _AsManyAsFit(SAM2AutomaticMaskGenerator):
+    """The official generator; points whose masks do not fit memory are taken in parts."""
+
+    def _process_batch(self, points: np.ndarray, *arguments: Any, **named: Any) -> MaskData:
+        def masks(part: slice) -> MaskData:
+            return SAM2AutomaticMaskGenerator._process_batch(
+                self, points[part], *arguments, **named
+            )
+
+        found, *rest = in_batches("points", self.points_per_batch, masks, len(points))
+        for more in rest:
+            found.cat(more)
+        return found
 
 
 class _SmallLogits(SAM2AutomaticMaskGenerator):
@@ -187,7 +203,7 @@ def box_prompts(
     by_frame = defaultdict(list)
     for n, box in enumerate(boxes):
         by_frame[box.frame_index].append(n)
-    predictor, batches = SAM2ImagePredictor(model), ObjectBatches(engine)
+    predictor = SAM2ImagePredictor(model)
     prompts: dict[int, PromptMask] = {}
     for frame_index, members in by_frame.items():
         video.install(predictor, frame_index)
@@ -223,7 +239,7 @@ def box_prompts(
                         expression_id=boxes[n].expression_id,
                     )
 
-        batches.run(decode, len(members))
+        in_batches("boxes", engine.objects, decode, len(members))
     return [prompts[n] for n in sorted(prompts)]
 
 

@@ -18,10 +18,11 @@ from pycocotools import mask as coco
 from torch import Tensor
 
 from sola_model.extraction.encoding import EncodedVideo, frame_arguments
-from sola_model.extraction.engine import AUTOMATIC, Background, Engine, ObjectBatches, precision
+from sola_model.extraction.engine import AUTOMATIC, Background, Engine, precision
 from sola_model.extraction.sam2_models import SAM2Base
 from sola_model.masks.rle import encode_enlarged
 from sola_model.masks.runs import RLE
+from sola_model.memory import in_batches
 
 # Relative time of long videos: the prompt frame lies far from both ends, which are never met.
 ORIGIN, ENDLESS = 1_000_000, 2_000_000
@@ -117,7 +118,7 @@ class _Propagation:
         self, model: SAM2Base, requests: Sequence[Request], engine: Engine, writer: Background
     ) -> None:
         self.model, self.requests, self.writer = model, requests, writer
-        self.batches = ObjectBatches(engine)
+        self.objects = engine.objects
         self.results = [
             Propagated(
                 [RLE(size=[], counts="")] * len(r.video),
@@ -253,7 +254,7 @@ class _Propagation:
     ) -> None:
         """Do a step in batches, remember it, and write its masks and tokens."""
 
-        outputs = self.batches.run(step, len(frames))
+        outputs = in_batches("objects", self.objects, step, len(frames))
         cohort.memories[time] = _Memory.join([memory for memory, _ in outputs])
         logits = [logits_HW for _, logits_B1HW in outputs for logits_HW in logits_B1HW[:, 0]]
         where = [

@@ -1,6 +1,7 @@
 """Load SAM2, see `sola_model.extraction.checkpoints`. The only file that imports package `sam2`."""
 
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -35,20 +36,16 @@ __all__ = [
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 
-def load_sam2(
-    name: str | Path, device: str | torch.device = "cpu", *, compile: bool = False
-) -> SAM2Base:
+def load_sam2(name: str | Path, device: str | torch.device = "cpu") -> SAM2Base:
     """The frozen SAM2 of a checkpoint, in evaluation mode (see `resolve_checkpoint` for names).
-
-    Args:
-        compile: torch.compile the image encoder and the memory attention; worth its minutes for
-            many videos on CUDA.
 
     Raises:
         ValueError: the file is not a SAM2 checkpoint, or its weights do not fit its architecture.
     """
-    path = resolve_checkpoint(name)
-    model, state = build_sam2(config_path(path)), read_state(path)
+    path, where = resolve_checkpoint(name), torch.device(device)
+    # The package puts tables on "cuda": on the one that is meant, not on the first.
+    with torch.cuda.device(where) if where.type == "cuda" else nullcontext():
+        model, state = build_sam2(config_path(path)), read_state(path)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -56,11 +53,7 @@ def load_sam2(
             f"the weights in {path} do not fit the architecture its name stands for "
             f"({config_path(path).name}): {str(error)[:500]}. Keep the official file name."
         ) from error
-    model = model.requires_grad_(False).eval().to(device)
-    if compile:
-        model.image_encoder.compile()
-        model.memory_attention.compile(dynamic=True)  # memory grows over the first steps
-    return model
+    return model.requires_grad_(False).eval().to(where)
 
 
 def build_sam2(config: Path) -> SAM2Base:

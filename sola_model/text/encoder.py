@@ -6,11 +6,13 @@ Axes: W text tokens, C text channels.
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sola_model.memory import in_batches
 from sola_model.text.words import with_words
 
 BATCH = 32
@@ -96,19 +98,20 @@ class TextEncoder:
         for text in texts:
             if fault := self.fault(text):
                 raise ValueError(fault)
-        features: list[Tensor] = []
-        for start in range(0, len(texts), BATCH):
-            batch = self.tokenizer(
-                list(texts[start : start + BATCH]), padding=True, return_tensors="pt"
-            ).to(self.device)
+
+        def encode(part: slice) -> list[Tensor]:
+            batch = self.tokenizer(list(texts[part]), padding=True, return_tensors="pt").to(
+                self.device
+            )
             hidden_EWC = self.model(**batch).last_hidden_state.cpu()
             if words:
                 hidden_EWC = with_words(hidden_EWC, batch["input_ids"].cpu())
             real_EW = batch["attention_mask"].bool().cpu()
-            features += [
+            return [
                 hidden_WC[real_W] for hidden_WC, real_W in zip(hidden_EWC, real_EW, strict=True)
             ]
-        return features
+
+        return list(chain.from_iterable(in_batches("texts", BATCH, encode, len(texts))))
 
     def fault(self, text: str) -> str | None:
         """Why the encoder does not take a text, and what to do; None where it does."""

@@ -123,6 +123,9 @@ def ingest_clips(
 def encode_sentences(store: Warehouse, recipe: Recipe, sentences: Sequence[str]) -> None:
     """Text features into the warehouse's cache, so that a text that is too long is found now.
 
+    On the CPU, which is quick for a few sentences: this process keeps no memory of the GPU that its
+    workers use next.
+
     Raises:
         ValueError: the recipe's encoder does not take a sentence.
     """

@@ -63,7 +63,7 @@ def searched(store: Warehouse, run: Run) -> Searched:
     texts = {text for text in expressions["text"].to_pylist() if len(text) <= LONGEST_REFERENCE}
     if len(known) == len(texts):
         return Searched(run, tuple(known))
-    encoder = TextEncoder(run.recipe.text_encoder, device())
+    encoder = TextEncoder(run.recipe.text_encoder)  # counts tokens, encodes nothing
     shuffled = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
     chosen = list(islice((text for text in shuffled if not encoder.fault(text)), AT_MOST))
     columns = {"position": range(len(chosen)), "text": chosen}
@@ -190,6 +190,7 @@ SEARCH = Stage(
     reads=lambda _: {PRECOMPUTE: ("prompts", "masks", "tokens"), TRAIN: ()},
     settings=_settings,
     make=_vectors,
+    uses_gpu=True,
     version=1,
     covers=(
         "tasks.search.vectors",

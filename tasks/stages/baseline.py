@@ -136,6 +136,7 @@ BASELINE = Stage(
     reads=lambda _: {INGEST: ("frames", "expressions", "ground_truth")},
     settings=lambda recipe: {"run": baseline_run(recipe)},
     make=_baseline,
+    uses_gpu=True,
     version=1,
     covers=(
         "tasks.stages.baseline",

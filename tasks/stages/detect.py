@@ -82,6 +82,7 @@ DETECT = Stage(
     reads=lambda _: {INGEST: ("frames", "expressions")},
     settings=_settings,
     make=_detections,
+    uses_gpu=True,
     version=2,
     covers=(
         "tasks.stages.detect",

@@ -168,6 +168,7 @@ PRECOMPUTE = Stage(
     reads=_reads,
     settings=TrackSet.without_boxes,
     make=_tracks,
+    uses_gpu=True,
     version=3,
     covers=(
         "tasks.stages.precompute",
@@ -186,6 +187,7 @@ BOX_TRACKS = Stage(
     reads=_reads_beside,
     settings=TrackSet.unnamed,
     make=_box_tracks,
+    uses_gpu=True,
     version=3,
     covers=PRECOMPUTE.covers,
 )

@@ -29,6 +29,7 @@ from sola_model.text.cache import CachedTextEncoder
 from sola_model.text.encoder import text_encoder_dim, text_encoder_identity
 from sola_model.training.data import TrainingVideo
 from tasks.tables import read_expressions, read_track_features, taken
+from tasks.worker import device
 from warehouse import Commit, Key, Warehouse, fingerprint
 
 VERSION = 3  # raise it when the same rows give other files
@@ -124,7 +125,8 @@ def _write(
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     partial.mkdir(parents=True)
     try:
-        encoder = CachedTextEncoder(recipe.text_encoder, store.work_folder() / "cache" / "text")
+        cached = store.work_folder() / "cache" / "text"
+        encoder = CachedTextEncoder(recipe.text_encoder, cached, device())
         texts, videos, token_dim = _write_videos(store, keys, recipe, encoder, partial, inference)
         path, with_words = partial / "text.f16", recipe.selector.reads_words
         words, text_dim = _write_texts(encoder, texts, path, with_words)

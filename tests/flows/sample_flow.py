@@ -17,6 +17,7 @@ from prefect import flow, task
 from flows.fanout import Summary, over_videos
 from flows.runtime import prefect_api
 from tasks.stage import Outcome, publish_each
+from tasks.stages import STAGES
 from tasks.worker import device
 from warehouse import TABLES, Key, Warehouse
 from warehouse.commits import Making
@@ -25,8 +26,8 @@ FRAMES = 8
 
 
 @task
-def work(warehouse: str, wanted: dict[Key, str], settings: str) -> list[Outcome]:
-    """Publish empty labels and leave a note of where that was done."""
+def work(warehouse: str, wanted: dict[Key, str], settings: tuple[str, str]) -> list[Outcome]:
+    """Publish empty tables of a stage and leave a note of where that was done."""
     videos = [key.video_id for key in wanted]
     if "crash" in videos:
         raise RuntimeError("out of memory")
@@ -36,14 +37,16 @@ def work(warehouse: str, wanted: dict[Key, str], settings: str) -> list[Outcome]
         return []
     if "killer" in videos:
         os.kill(os.getpid(), signal.SIGKILL)
-    note = Path(settings, str(os.getpid()))
-    note.write_text(f"{os.getppid()} {device()} {torch.get_num_threads()}")
+    stage, folder = settings
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    note = f"{os.getppid()} {device()} {torch.get_num_threads()} {seen or 'no'} GPUs"
+    Path(folder, str(os.getpid())).write_text(note)
     if "endless" in videos[0]:
         signal.pause()
     if "slowest" in videos:
-        wait_for_the_others(Warehouse(warehouse))
-    empty = {"pseudo_labels": TABLES["pseudo_labels"].empty_table()}
-    return publish_each(Warehouse(warehouse), "label", wanted, lambda _: empty, of_nothing)
+        wait_for_the_others(Warehouse(warehouse), stage)
+    empty = {name: TABLES[name].empty_table() for name in STAGES[stage].publishes}
+    return publish_each(Warehouse(warehouse), stage, wanted, lambda _: empty, of_nothing)
 
 
 def of_nothing(_: Key) -> dict:
@@ -51,9 +54,9 @@ def of_nothing(_: Key) -> dict:
     return {"inputs": (), "making": Making()}
 
 
-def wait_for_the_others(store: Warehouse) -> None:
+def wait_for_the_others(store: Warehouse, stage: str) -> None:
     deadline = time.monotonic() + 600
-    while len(store.current("label")) < len(store.current("ingest")) - 1:
+    while len(store.current(stage)) < len(store.current("ingest")) - 1:
         if time.monotonic() > deadline:
             raise TimeoutError("the others do not get on")
         time.sleep(0.2)
@@ -78,12 +81,12 @@ def ingested(key: Key) -> dict[str, pa.Table]:
 
 
 @flow
-def sample(videos: list[str], folder: str, workers: int) -> Summary:
+def sample(videos: list[str], folder: str, workers: int, stage: str = "label") -> Summary:
     store = Warehouse.create(Path(folder, "warehouse"))
     wanted = {Key(dataset="demo", split="train", video_id=video): "print" for video in videos}
     for key in wanted:
         store.publish("ingest", key, "print", ingested(key))
-    return over_videos("label", store, wanted, work, folder, workers)
+    return over_videos(stage, store, wanted, work, (stage, folder), workers)
 
 
 if __name__ == "__main__":

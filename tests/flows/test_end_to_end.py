@@ -86,7 +86,7 @@ def test_paraphrases_choose_from_the_tracks_that_are_there(
     write_dataset(tmp_path / "data", {"valid_u": 2, "paraphrase": 2}, seed=1, frames=8)
     root = str(shutil.copytree(finished.root, tmp_path / "warehouse"))
     with monkeypatch.context() as patch:
-        patch.setattr("flows.fanout.video_workers", lambda _: pytest.fail("nothing to extract"))
+        patch.setattr("flows.fanout.video_workers", lambda *_: pytest.fail("nothing to extract"))
         summary = precompute(root, "demo", str(tmp_path / "data"), "paraphrase", recipe="demo")
     assert (summary.done, summary.present, summary.failed) == (0, 2, 0)
     store = Warehouse(root)
@@ -120,7 +120,7 @@ def test_a_second_run_makes_nothing(
     finished: Warehouse, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(finished.root.rglob("*"))
-    monkeypatch.setattr("flows.fanout.video_workers", lambda _: pytest.fail("nothing to do"))
+    monkeypatch.setattr("flows.fanout.video_workers", lambda *_: pytest.fail("nothing to do"))
     run_all(str(finished.root), data)
     assert sorted(finished.root.rglob("*")) == before
 

@@ -26,7 +26,7 @@ QUICK = ["training.epochs=1"]
 def in_this_process() -> Iterator[None]:
     """Videos are computed by a thread: starting processes would take longer than the work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.fanout.video_workers", lambda _: ThreadPoolTaskRunner(max_workers=1))
+        patch.setattr("flows.fanout.video_workers", lambda *_: ThreadPoolTaskRunner(max_workers=1))
         patch.setattr(robustness, "SEVERITIES", (1, 5))
         patch.setattr(transfer, "LONG", {"train": 1, "valid_u": 1})
         patch.setattr(transfer, "LONG_FRAMES", 12)

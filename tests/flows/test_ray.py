@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 from flows.fanout import Summary  # noqa: E402
 from flows.precompute import precompute  # noqa: E402
-from flows.runtime import default_workers, video_workers  # noqa: E402
+from flows.runtime import precision, video_workers, worker_count  # noqa: E402
 from warehouse import TABLES, Warehouse  # noqa: E402
 from warehouse.demo_data import write_dataset  # noqa: E402
 
@@ -65,12 +65,26 @@ def test_the_warehouse_is_that_of_local_processes(
     assert content("local") == on_ray
 
 
-def test_each_process_has_a_gpu_and_only_the_video_that_kills_its_worker_fails(
-    configured: None, tmp_path: Path
-) -> None:
+def test_each_process_has_a_gpu_where_work_uses_one(configured: None, tmp_path: Path) -> None:
     from sample_flow import sample
 
-    assert default_workers() == 2  # as many as the cluster has GPUs
+    def notes(videos: list[str], stage: str) -> list[list[str]]:
+        folder = tmp_path / stage
+        folder.mkdir()
+        sample(videos, str(folder), workers=2, stage=stage)
+        return [note.read_text().split() for note in folder.iterdir() if note.is_file()]
+
+    assert worker_count(uses_gpu=True) == 2  # as many as the cluster has GPUs
+    detected = notes(["slowest", "a", "b", "c"], "detect")
+    assert os.getpid() not in {int(parent) for parent, *_ in detected}
+    assert {device for _, device, *_ in detected} == {"cuda:0", "cuda:1"}
+    labelled = notes(["a", "b"], "label")
+    assert {tuple(where) for _, *where in labelled} == {("cpu", "1", "no", "GPUs")}
+
+
+def test_only_the_video_that_kills_its_worker_fails(configured: None, tmp_path: Path) -> None:
+    from sample_flow import sample
+
     videos = ["killer", *(f"v{number}" for number in range(9))]
     assert sample(videos, str(tmp_path), workers=2) == Summary(done=9, present=0, failed=1)
     store = Warehouse(tmp_path / "warehouse")
@@ -78,15 +92,23 @@ def test_each_process_has_a_gpu_and_only_the_video_that_kills_its_worker_fails(
     ((key, commit),) = store.failures("label").items()
     assert key.video_id == "killer"
     assert "WorkerCrashedError" in commit.error
-    notes = [note.read_text().split() for note in tmp_path.iterdir() if note.is_file()]
-    assert os.getpid() not in {int(parent) for parent, _, _ in notes}
-    assert {device for _, device, _ in notes} == {"cuda:0", "cuda:1"}
+
+
+def test_ray_chooses_the_gpus(configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for chosen, kind in (("cpu", "float32"), ("cuda", "bfloat16")):
+        monkeypatch.setenv("SOLA_DEVICE", chosen)
+        assert (worker_count(uses_gpu=True), precision()) == (2, kind)  # cores, and GPUs
+    monkeypatch.setenv("SOLA_DEVICE", "cuda:1")
+    with pytest.raises(
+        ValueError, match=r"SOLA_DEVICE is 'cuda:1', and Ray .*valid are: cpu, cuda"
+    ):
+        worker_count(uses_gpu=True)
 
 
 def test_what_cannot_be_used_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOLA_RUNNER", "dask")
     with pytest.raises(ValueError, match="SOLA_RUNNER is 'dask'; valid are: processes, ray"):
-        video_workers(1)
+        video_workers(1, uses_gpu=True)
 
 
 def test_a_cluster_of_its_own_listens_on_the_loopback_alone() -> None:
@@ -105,8 +127,8 @@ def test_a_cluster_of_its_own_listens_on_the_loopback_alone() -> None:
 
 LISTENING = """
 import psutil
-from flows.runtime import default_workers
-assert default_workers() >= 1
+from flows.runtime import worker_count
+assert worker_count(uses_gpu=True) >= 1
 for process in psutil.Process().children(recursive=True):
     for socket in process.net_connections("inet"):
         if socket.status == psutil.CONN_LISTEN:

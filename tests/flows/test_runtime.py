@@ -77,7 +77,7 @@ def test_work_is_frames_times_tracks_as_soon_as_there_are_tracks(tmp_path: Path)
 
 def test_workers_must_be_positive() -> None:
     with pytest.raises(ValueError, match="workers is 0"):
-        video_workers(0)
+        video_workers(0, uses_gpu=True)
 
 
 def test_a_configured_api_is_used(prefect_server: str) -> None:
@@ -178,7 +178,7 @@ def test_nothing_stops_a_run(
     @flow
     def three() -> dict[Key, Outcome]:
         runner = ThreadPoolTaskRunner(max_workers=2)
-        return run_chunks("label", work, store, chunks, "", runner, workers=2)
+        return run_chunks("label", work, store, chunks, ("label", ""), runner, workers=2)
 
     assert {outcome for outcome in three().values()} == {
         ("crash", "failed", "RuntimeError: out of memory"),
@@ -237,9 +237,9 @@ def test_workers_and_resuming(
     first = sample(["a", "b", "c", "crash"], str(tmp_path), workers=2)
     assert first == Summary(done=2, present=1, failed=1)
     notes = [note.read_text() for note in tmp_path.iterdir() if note.is_file()]
-    assert notes and set(notes) == {f"{os.getpid()} cpu 1"}  # our children, CPU, one thread
+    assert notes and set(notes) == {f"{os.getpid()} cpu 1 no GPUs"}  # our children, CPU, one thread
 
-    monkeypatch.setattr("flows.fanout.video_workers", lambda _: pytest.fail("nothing to do"))
+    monkeypatch.setattr("flows.fanout.video_workers", lambda *_: pytest.fail("nothing to do"))
     again = sample(["a", "b", "c"], str(tmp_path), workers=2)
     assert again == Summary(done=0, present=3, failed=0)
     assert "INFO" not in capfd.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 from sola_model.metrics.jf import track_overlaps
 from sola_model.recipes import DEMO, DEMO_RELEASE, override
 from sola_model.selector.selection import THRESHOLDS
+from sola_model.text.cache import CachedTextEncoder
 from tasks.runs import Run, find_run
 from tasks.stages.ingest import ingest_split
 from tasks.tables import read_mask_tracks, read_objects, read_track_features
@@ -90,6 +91,22 @@ def test_texts_in_the_cache_need_no_encoder(warehouse, recipe, monkeypatch):
     training_set(store, keys, recipe, warehouse / "first", inference=False)
     monkeypatch.setattr("sola_model.text.cache.TextEncoder", None)
     training_set(store, keys, recipe, warehouse / "again", inference=False)
+
+
+def test_texts_are_encoded_on_the_device(warehouse, monkeypatch):
+    devices = []
+
+    class Encoder(CachedTextEncoder):
+        def __init__(self, name: str, folder: str, device: str) -> None:
+            devices.append(device)
+            super().__init__(name, folder)
+
+    monkeypatch.setattr("tasks.training.training_set.CachedTextEncoder", Encoder)
+    monkeypatch.setenv("SOLA_DEVICE", "cuda:1")
+    store = Warehouse(warehouse)
+    keys = list(store.current("label", split="train"))
+    training_set(store, keys, RECIPE, warehouse / "gpu", inference=False)
+    assert devices == ["cuda:1"]
 
 
 def test_a_damaged_training_set_is_written_again(warehouse):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
+from sola_model import memory
 from sola_model.extraction import encoding
 from sola_model.extraction.encoding import EncodedVideo, read_ahead
 from sola_model.extraction.engine import Background, Engine
@@ -135,6 +136,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(model, clip, monkeypatch, ca
             raise torch.OutOfMemoryError("injected")
         return track_step(**arguments)
 
+    monkeypatch.setattr(memory, "_found", {})  # the process would remember what fits
     monkeypatch.setattr(model, "track_step", limited)
     with caplog.at_level(logging.WARNING):
         produced = propagate(model, wanted)
@@ -153,8 +155,9 @@ def test_out_of_memory_with_one_object_is_an_error(model, clip, monkeypatch):
 
     video = EncodedVideo(model, clip[0])
     monkeypatch.setattr(model, "track_step", fail)
-    with pytest.raises(torch.OutOfMemoryError):
-        propagate(model, requests(video, clip[1], 4))
+    alone = requests(video, clip[1], 4)[:1]
+    with pytest.raises(torch.OutOfMemoryError, match=r"batch of 1 \(objects\).*injected"):
+        propagate(model, alone)
 
 
 def test_only_memory_that_can_still_be_read_is_kept(model, monkeypatch):
