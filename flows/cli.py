@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.commands import (
+    before,
     check,
     checkpoint,
     compare,
@@ -53,6 +54,7 @@ def _options(
 PANELS = {
     "From videos to scores": (
         pipeline.demo,
+        before.doctor,
         check.check,
         pipeline.precompute,
         pipeline.label,
