@@ -29,7 +29,7 @@ from sola_model.extraction.propagation import Request, propagate
 from sola_model.extraction.tracks import track_prompts
 from sola_model.masks.rle import encode_masks
 from sola_model.parity import official
-from sola_model.parity.compare import generator_settings, plain
+from sola_model.parity.compare import dense_prompts, generator_settings
 from sola_model.recipes import DEMO, Extraction, GridPrompts
 from warehouse.demo_data import random_scene, render_frames
 
@@ -75,7 +75,7 @@ def measure(sam2, seed: int, frames: int, settings: Extraction, given: bool) -> 
                 official.grid_masks(predictor, frame_HW3, generator_settings(settings.grid))
             state = official.start(predictor, Path(name))
             expected = official.grid_tracks(
-                predictor, state, plain(prompts), settings.max_tracks
+                predictor, state, dense_prompts(prompts), settings.max_tracks
             )
     counter.remove()
     assert [p.fate for p in extracted.prompts] == [fate for fate, _, _ in expected.fates]

@@ -56,6 +56,7 @@ PANELS = {
         pipeline.demo,
         before.doctor,
         check.check,
+        before.plan,
         pipeline.precompute,
         pipeline.label,
         training.train,

@@ -17,15 +17,15 @@ PLAIN_LINE_EVERY_S = 30.0
 
 
 @contextmanager
-def video_progress(stage: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """Progress over videos; yields `advance(videos, how_many_of_them_failed)`."""
+def video_progress(stage: str, total: int) -> Iterator[Callable[..., None]]:
+    """Progress over videos; yields `advance(videos, how_many_of_them_failed, more to say)`."""
     failed = 0
     with _progress(stage, total, "videos") as advance_by:
 
-        def advance(videos: int, failed_videos: int) -> None:
+        def advance(videos: int, failed_videos: int, note: str = "") -> None:
             nonlocal failed
             failed += failed_videos
-            advance_by(videos, f"{failed} failed", total)
+            advance_by(videos, ", ".join(filter(None, [f"{failed} failed", note])), total)
 
         yield advance
 

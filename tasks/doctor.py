@@ -7,7 +7,6 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -26,12 +25,12 @@ from sola_model.parity.compare import (
     official_agreement,
 )
 from sola_model.recipes import Recipe
+from tasks.machine import GIB, for_people, free_disk, free_memory
 from tasks.training.training_set import check_text_dim
 from tasks.worker import device
 from warehouse.demo_data import Scene, random_scene, render_frames
 
 PACKAGES = ("torch", "torchvision", "sam2", "transformers", "prefect", "duckdb", "pyarrow", "numpy")
-GIB = 2**30
 LEAST_DISK = 2 * GIB  # for a warehouse of any use
 LEAST_MEMORY = 2 * GIB  # what a worker takes beside its weights: torch, and the features of a clip
 FRAMES, PROMPTED = 5, (0, 4)  # of the embedded clip: what the release prompts of it
@@ -66,7 +65,7 @@ def examine(
         workers: how many processes are to share the memory; default: one per CPU core or GPU.
     """
     yield versions()
-    *found, where = devices()
+    found, where = devices()
     yield from found
     yield disk(place)
     if sam2:
@@ -84,38 +83,29 @@ def versions() -> Finding:
     return Finding("versions", "ok", f"Python {platform.python_version()}, {', '.join(named)}")
 
 
-def devices() -> Iterator[Finding | str]:
-    """Findings about the device that workers compute on, and at last its name ("cpu" in need)."""
+def devices() -> tuple[list[Finding], str]:
+    """Findings about the device that workers compute on, and its name: "cpu" if it is not there."""
     where = device()
     try:
         torch.zeros(1, device=where).cpu()
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
         there = ", ".join(["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))])
-        yield Finding(
-            "device",
-            "fault",
-            f"SOLA_DEVICE is {where}, which torch cannot use: {_line(error)}",
-            f"set it to one of {there}{_how_to_cuda()}",
-        )
-        yield "cpu"
-        return
+        found = f"SOLA_DEVICE is {where}, which torch cannot use: {_line(error)}"
+        advice = f"set it to one of {there}{_how_to_cuda()}"
+        return [Finding("device", "fault", found, advice)], "cpu"
+    found = f"{where}, {os.cpu_count()} CPU cores"
     if where.startswith("cuda"):
         free, total = torch.cuda.mem_get_info(where)
         name = torch.cuda.get_device_name(where)
         count = torch.cuda.device_count()
-        found = f"{where}, {name}, {_gib(free)} of {_gib(total)} free, {count} in all"
-        yield Finding("device", "ok", f"{found}, torch built for CUDA {torch.version.cuda}")
-    else:
-        yield Finding("device", "ok", f"{where}, {os.cpu_count()} CPU cores")
+        found = f"{where}, {name}, {for_people(free)} of {for_people(total)} free, {count} in all"
+        found += f", torch built for CUDA {torch.version.cuda}"
+    findings = [Finding("device", "ok", found)]
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
-        yield Finding(
-            "driver",
-            "warning",
-            "there is an NVIDIA driver, and torch finds no GPU",
-            "run nvidia-smi: it must list the GPU, with a driver as new as torch's CUDA"
-            + _how_to_cuda(),
-        )
-    yield where
+        found = "there is an NVIDIA driver, and torch finds no GPU"
+        advice = "run nvidia-smi: it must list the GPU, with a driver as new as torch's CUDA"
+        findings.append(Finding("driver", "warning", found, advice + _how_to_cuda()))
+    return findings, where
 
 
 def _how_to_cuda() -> str:
@@ -126,20 +116,13 @@ def _how_to_cuda() -> str:
 
 def disk(place: str, least: int = LEAST_DISK) -> Finding:
     """The free space where the warehouse is, or is going to be."""
-    if "://" in place:
+    if not (found := free_disk(place)):
         return Finding("disk", "ok", f"{place} is an object store")
-    path = Path(place).absolute()
-    above = next(folder for folder in (path, *path.parents) if folder.exists())
-    free = shutil.disk_usage(above).free
+    free, above = found
     if free >= least:
-        return Finding("disk", "ok", f"{_gib(free)} free in {above}")
-    return Finding(
-        "disk",
-        "fault",
-        f"{_gib(free)} free in {above}",
-        f"free {_gib(least)} there or more, or give another --warehouse; `sola plan` says how much "
-        "the tracks of a data set take",
-    )
+        return Finding("disk", "ok", f"{for_people(free)} free in {above}")
+    advice = f"free {for_people(least)} there, or give another --warehouse; `sola plan` says more"
+    return Finding("disk", "fault", f"{for_people(free)} free in {above}", advice)
 
 
 def sam2_findings(name: str, where: str, recipe: Recipe) -> Iterator[Finding]:
@@ -254,7 +237,9 @@ def _memory_for(weights: Path) -> Finding | None:
     free = free_memory()
     if free is None or free >= needed:
         return None
-    found = f"{_gib(free)} free, and {weights.name} takes about {_gib(needed)} to look at"
+    found = (
+        f"{for_people(free)} free, and {weights.name} takes about {for_people(needed)} to look at"
+    )
     return Finding("memory", "fault", found, "end other programs, or take a smaller model")
 
 
@@ -264,35 +249,18 @@ def memory_of_workers(workers: int) -> Finding:
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte
     free = free_memory()
     if free is None:
-        advice = f"see that there are {_gib(own)} for each worker"
+        advice = f"see that there are {for_people(own)} for each worker"
         return Finding("memory", "warning", "how much is free is not known here", advice)
     fit = (free + own) // own  # this process ends
-    found = f"{_gib(free)} free; this took {_gib(own)}, and {workers} workers are the default"
+    found = f"{for_people(free)} free; a worker takes {for_people(own)}, {workers} are to run"
     if fit >= workers:
         return Finding("memory", "ok", found)
     advice = f"with --workers {max(1, fit)} they fit; `sola plan` says what long videos take"
     return Finding("memory", "warning", found, advice)
 
 
-def free_memory() -> int | None:
-    """Bytes that a new process could have: of the machine, and of the container if it is in one."""
-    found = []
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found.append(1024 * int(next(x for x in lines if x.startswith("MemAvailable")).split()[1]))
-    with suppress(OSError, ValueError):  # "max" is no number: there is no limit
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        found.append(limit - int((group / "memory.current").read_text()))
-    return min(found, default=None)
-
-
 def _scene() -> Scene:
     return random_scene(np.random.default_rng(5))
-
-
-def _gib(size: float) -> str:
-    return f"{size / GIB:.1f} GiB"
 
 
 def _line(error: BaseException) -> str:

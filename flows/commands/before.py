@@ -1,11 +1,23 @@
 """The commands for before a long run: is it right here, and what will it cost."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.commands.common import HERE, WarehousePath, Workers, explained
+from flows.commands.common import (
+    HERE,
+    Changes,
+    DatasetName,
+    Limit,
+    OwnName,
+    RecipeName,
+    Split,
+    WarehousePath,
+    Workers,
+    explained,
+)
 
 
 def doctor(
@@ -61,3 +73,76 @@ def doctor(
     if as_json:
         typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     raise typer.Exit(any(finding.state == "fault" for finding in findings))
+
+
+def plan(
+    root: Annotated[Path, typer.Option(help="Folder of the data set, or of videos, or a video.")],
+    dataset: DatasetName = "mevis",
+    dataset_name: OwnName = None,
+    split: Split = "train",
+    recipe: RecipeName = None,
+    sam2: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint path, hub id or 'demo'; default: the recipe's."),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="Grounding DINO (path, hub id or 'demo') whose boxes prompt as well."),
+    ] = None,
+    ground_truth: Annotated[
+        bool, typer.Option("--ground-truth", help="Tracks of ground-truth masks too, to train on.")
+    ] = False,
+    warehouse: WarehousePath = HERE,
+    limit: Limit = None,
+    workers: Workers = None,
+    changes: Changes = [],  # noqa: B006 - typer copies it
+    measured: Annotated[
+        int,
+        typer.Option(min=2, help="Videos to measure: with more of them the intervals shrink."),
+    ] = 3,
+    gpu_hour_price: Annotated[
+        float | None, typer.Option(min=0, help="Of an hour of a GPU (or a worker), for the costs.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What the tracks of a split will cost: hours, disk, memory, money, with 90 % intervals.
+
+    It reads the split and makes the tracks of three videos, which are kept: `sola precompute` with
+    the same arguments goes on from there.
+
+    Example: `sola plan --root mevis --split train --sam2 sam2.1_hiera_large.pt --gpu-hour-price 2`
+
+    The plan is kept, too: `sola query cost_by_stage` has it beside what was spent. Once videos are
+    done, it is made from all of them, and measures none.
+    """
+    from flows.checks import check_precompute, recipe_to_use
+
+    with explained():
+        recipe = recipe_to_use(warehouse, recipe, sam2)
+        check_precompute(
+            warehouse, dataset, dataset_name, root, split, recipe, changes, sam2=sam2,
+            detector=detector,
+        )  # fmt: skip
+        from flows.plan import plan_split
+        from flows.printing_plan import as_lines, as_values
+        from flows.runtime import default_workers
+
+        planned = plan_split(
+            str(warehouse),
+            dataset,
+            str(root),
+            split,
+            recipe,
+            changes,
+            sam2=sam2,
+            detector=detector,
+            ground_truth=ground_truth,
+            limit=limit,
+            dataset_name=dataset_name,
+            measured=measured,
+        )
+        workers = workers or default_workers()
+        if as_json:
+            typer.echo(json.dumps(as_values(planned, workers, gpu_hour_price), indent=2))
+        else:
+            typer.echo("\n".join(as_lines(planned, workers, gpu_hour_price, str(warehouse))))

@@ -91,7 +91,7 @@ def extracted_officially(
             )
         ]
         state = official.start(predictor, folder)
-        found = official.grid_tracks(predictor, state, plain(prompts), settings.max_tracks)
+        found = official.grid_tracks(predictor, state, dense_prompts(prompts), settings.max_tracks)
     return Extracted(
         grid=grid,
         fates=[(fate, track_id) for fate, track_id, _ in found.fates],
@@ -166,7 +166,7 @@ def generator_settings(grid: GridPrompts) -> dict[str, Any]:
     }
 
 
-def plain(prompts: Sequence[PromptMask]) -> list[official.Prompt]:
+def dense_prompts(prompts: Sequence[PromptMask]) -> list[official.Prompt]:
     """Our prompts as dense masks."""
     return [official.Prompt(p.frame_index, coco.decode(p.rle)) for p in prompts]
 

@@ -177,7 +177,9 @@ class PlainTracks:
     tokens: list[np.ndarray] = field(default_factory=list)
 
 
-def grid_tracks(predictor: Any, state: dict, prompts: Sequence[Prompt], limit: int = 64) -> PlainTracks:
+def grid_tracks(
+    predictor: Any, state: dict, prompts: Sequence[Prompt], limit: int = 64
+) -> PlainTracks:
     """The script for grid prompts: batch mates are looked for in the whole list."""
 
     def batch(pending: list[Prompt], tracked: int) -> list[Prompt]:
@@ -192,7 +194,9 @@ def grid_tracks(predictor: Any, state: dict, prompts: Sequence[Prompt], limit: i
     return _tracks(predictor, state, prompts, limit, batch)
 
 
-def box_tracks(predictor: Any, state: dict, prompts: Sequence[Prompt], limit: int = 16) -> PlainTracks:
+def box_tracks(
+    predictor: Any, state: dict, prompts: Sequence[Prompt], limit: int = 16
+) -> PlainTracks:
     """The script for boxes of an expression: a prompt of another frame ends the batch.
 
     `tracked` counts the members of the batch as they join, and the limit adds them once more.
@@ -217,7 +221,9 @@ def _most(state: dict) -> int:
     return 2 if state["num_frames"] > 200 else 4
 
 
-def _tracks(predictor: Any, state: dict, prompts: Sequence[Prompt], limit: int, batch: Batch) -> PlainTracks:
+def _tracks(
+    predictor: Any, state: dict, prompts: Sequence[Prompt], limit: int, batch: Batch
+) -> PlainTracks:
     """Propagate batch after batch; after each, filter what its tracks cover."""
     prompts = by_area(prompts)
     fates: dict[int, Fate] = {id(prompt): ("unused", None, None) for prompt in prompts}

@@ -22,6 +22,7 @@ TRACK_SET = Stage(
 DEFAULT_TRACKS = Stage(
     name="default_tracks", command="tracks --default NAME", keyed_by=("dataset", "split")
 )
+PLAN = Stage(name="plan", command="plan --root DIR", keyed_by=("dataset", "split", "track_set"))
 ALL = (
     INGEST,
     DETECT,
@@ -34,6 +35,7 @@ ALL = (
     EXPERIMENT,
     TRACK_SET,
     DEFAULT_TRACKS,
+    PLAN,
     REFERENCES,
     SEARCH,
 )

@@ -124,6 +124,13 @@ def _check_precision(track_set: TrackSet) -> None:
         )
 
 
+def _load(track_set: TrackSet) -> None:
+    """What the tracks of a set need in this process."""
+    if track_set.tracker == "sam2":
+        _check_precision(track_set)
+        _sam2(track_set)
+
+
 def _sam2(track_set: TrackSet) -> "SAM2Base":
     return worker_sam2(track_set.checkpoint, device(), track_set.weights)
 
@@ -148,6 +155,7 @@ PRECOMPUTE = Stage(
     reads=_reads,
     settings=TrackSet.without_boxes,
     make=_tracks,
+    warm_up=_load,
     version=3,
     covers=(
         "tasks.stages.precompute",
@@ -170,6 +178,7 @@ BOX_TRACKS = Stage(
     },
     settings=TrackSet.unnamed,
     make=_box_tracks,
+    warm_up=_load,
     version=3,
     covers=PRECOMPUTE.covers,
 )

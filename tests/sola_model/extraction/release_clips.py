@@ -2,7 +2,8 @@
 
 python -m tests.sola_model.extraction.release_clips     # records tests/golden/tracks.json anew
 
-Recorded from `sola_model.parity.official`, which knows nothing of our code; only after a change there.
+Recorded from `sola_model.parity.official`, which knows nothing of our code; only after a change
+there.
 """
 
 import json

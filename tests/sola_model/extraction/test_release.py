@@ -20,7 +20,6 @@ from sola_model.extraction.prompts import (
 )
 from sola_model.extraction.tracks import VideoTracks, track_prompts
 from sola_model.parity import official
-from sola_model.parity.compare import 
 from sola_model.recipes import GridPrompts
 from tests.sola_model.extraction.release_clips import (
     CLIPS,
