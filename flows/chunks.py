@@ -60,8 +60,8 @@ def run_chunks(
         def on_ended(ended: Mapping[Key, Outcome]) -> None:
             failed = sum(outcome.status == "failed" for outcome in ended.values())
             running.add((key, outcome.seconds) for key, outcome in ended.items())
-            advance(len(ended), failed, running.all_in_words(workers))
-            show(len(ended), failed)
+            advance(len(ended), failed, running.in_words(), running.seconds_left(workers))
+            show(len(ended), failed, running.in_words())
 
         run = _Chunks(chunks, submit, on_ended)
         while run.waiting or run.alone:

@@ -16,12 +16,13 @@ from tasks.stages.detect import DETECT
 from tasks.stages.ingest import ingest_split
 from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE, TRACKERS, track_plan
 from tasks.track_sets import TrackSet, continued, remember
-from tasks.worker import device
+from tasks.worker import device, device_name
 from warehouse import TABLES, Commit, Key, Warehouse, fingerprint, read_video
 from warehouse.commit_table import keys_of
 from warehouse.demo_data import SAMPLE_CLIP
 from warehouse.sources import data_set_name
 
+LOOKED_AT = 20  # videos whose files are measured
 WARM_UP = 4  # frames of the embedded clip: what is loaded and compiled at first use
 
 
@@ -111,8 +112,9 @@ def plan_split(
     stages = (PRECOMPUTE, DETECT, BOX_TRACKS) if track_set.boxes else (PRECOMPUTE,)
     before = [_made(Plan(stage, store, list(frames), track_set)) for stage in stages]
     missing = [key for key in frames if not all(key in of for of in before)]
+    known = [key for key in frames if all(key in _paid(of) for of in before)]
     start = 0.0
-    if missing and len(videos) - len(missing) < measured:
+    if missing and len(known) < measured:
         start = _started(track_set)
         chosen = [missing[n] for n in spanning([pixels[key] for key in missing], measured)]
         chosen.sort(key=frames.__getitem__)  # the memory of a process only grows
@@ -125,7 +127,7 @@ def plan_split(
         dataset=named,
         split=split,
         track_set=track_set.name,
-        on=torch.cuda.get_device_name() if device().startswith("cuda") else "cpu",
+        on=device_name(),
         videos=len(videos),
         frames=sum(frames.values()),
         done=sum(all(key in of for of in made) for key in frames),
@@ -170,30 +172,47 @@ def _started(track_set: TrackSet) -> float:
 def _costs(
     store: Warehouse, stage: str, frames: Mapping[Key, int], made: Mapping[Key, Commit]
 ) -> StageCosts:
-    """What a stage will cost for all videos, from those that are made; copies cost nothing."""
-    paid = {key: commit for key, commit in made.items() if commit.making.wall_seconds}
+    """What a stage will cost for all videos, from those that were made on this kind of device."""
+    paid = _paid(made)
     waiting = [count for key, count in frames.items() if key not in made]
     work, longest = [frames[key] for key in paid], max(frames.values())
 
-    def in_all(costs: Sequence[float]) -> Estimate:
-        return estimate(work, costs, waiting) + sum(costs) if costs else NOTHING
+    def in_all(name: str) -> Estimate:
+        costs = [getattr(commit.making, name) for commit in paid.values()]
+        spent = sum(getattr(commit.making, name) for commit in made.values())
+        return (estimate(work, costs, waiting) if paid else NOTHING) + spent
 
-    def most(memory: Sequence[float]) -> float:
+    def most(name: str) -> float:
+        memory = [getattr(commit.making, name) for commit in paid.values()]
         return max([line_through(work, memory, longest), *memory]) if memory else 0.0
 
-    making = [commit.making for commit in paid.values()]
     return StageCosts(
         stage=stage,
         measured=len(paid),
-        wall=in_all([each.wall_seconds for each in making]),
-        cpu=in_all([each.cpu_seconds for each in making]),
-        size=in_all([_size(store, commit) for commit in paid.values()]),
-        host=most([each.host_bytes for each in making]),
-        device=most([each.device_bytes for each in making]),
+        wall=in_all("wall_seconds"),
+        cpu=in_all("cpu_seconds"),
+        size=_size(store, frames, made),
+        host=most("host_bytes"),
+        device=most("device_bytes"),
     )
 
 
-def _size(store: Warehouse, commit: Commit) -> float:
+def _paid(made: Mapping[Key, Commit]) -> dict[Key, Commit]:
+    """What tells the cost on this kind of device; copies of other videos' tracks cost nothing."""
+    on = device_name()
+    return {k: c for k, c in made.items() if c.making.wall_seconds and c.making.device == on}
+
+
+def _size(store: Warehouse, frames: Mapping[Key, int], made: Mapping[Key, Commit]) -> Estimate:
+    """The bytes of a stage's files for all videos, from those of a few."""
+    keys = list(made)
+    looked_at = [keys[n] for n in spanning([frames[key] for key in keys], LOOKED_AT)]
+    sizes = [_bytes(store, made[key]) for key in looked_at]
+    rest = [count for key, count in frames.items() if key not in looked_at]
+    return estimate([frames[key] for key in looked_at], sizes, rest) + sum(sizes)
+
+
+def _bytes(store: Warehouse, commit: Commit) -> float:
     """The bytes of a commit's rows, its share of files that others have rows in, too."""
     total = 0.0
     for file in commit.files.values():

@@ -2,13 +2,12 @@
 
 A video's extraction costs so much per frame, whatever its length; how many tracks it has makes it
 more or less, which nobody knows beforehand. That is the error of the estimate, and its interval
-(`python -m benchmarks.plan` measures both).
+(`python -m benchmarks.costs` measures both).
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field
-from datetime import timedelta
 
 from scipy.special import stdtrit
 
@@ -48,21 +47,22 @@ def estimate(work: Sequence[float], costs: Sequence[float], waiting: Sequence[fl
         work: of each video whose cost is known, such as its frames, above 0.
         waiting: the work of each of the others.
 
-    The sum of costs over the sum of work is the cost of a unit (a ratio estimator). Two things make
-    the interval, by Student's distribution: how far that is known, and how much single videos
-    differ from it.
+    Weighted least squares through 0, for errors whose variance grows with work to the power 1.5:
+    between a video of many tracks, whose every frame costs more (2), and frames that each cost more
+    or less (1). Two things make the interval, by Student's distribution: how far the cost of a unit
+    is known, and how much single videos differ from it.
     """
-    count, unit = len(work), sum(costs) / sum(work)
-    value = unit * sum(waiting)
     if not waiting:
         return NOTHING
+    count, total = len(work), sum(waiting)
+    roots = sum(math.sqrt(size) for size in work)
+    unit = sum(cost / math.sqrt(size) for size, cost in zip(work, costs, strict=True)) / roots
     if count < 2:
-        return Estimate(value=value, low=0.0, high=math.inf)
-    errors = [cost - unit * size for size, cost in zip(work, costs, strict=True)]
-    of_unit = count / (count - 1) * sum(e**2 for e in errors) / sum(work) ** 2
-    of_video = sum((e / size) ** 2 for size, e in zip(work, errors, strict=True)) / (count - 1)
-    variance = of_unit * sum(waiting) ** 2 + of_video * sum(size**2 for size in waiting)
+        return Estimate(value=unit * total, low=0.0, high=math.inf)
+    errors = [(cost - unit * size) ** 2 / size**1.5 for size, cost in zip(work, costs, strict=True)]
+    variance = sum(errors) / (count - 1) * (total**2 / roots + sum(size**1.5 for size in waiting))
     reach = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    value = unit * total
     return Estimate(value=value, low=max(0.0, value - reach), high=value + reach)
 
 
@@ -103,12 +103,17 @@ class Running:
             return None
         return estimate(self.work, self.costs, list(self.waiting.values())) + sum(self.costs)
 
-    def all_in_words(self, workers: int) -> str:
-        """That, and how long so many workers need for the rest; "" while it is not known."""
-        if not (found := self.in_all()) or math.isinf(found.high):
+    def in_words(self) -> str:
+        """That for people; "" while its error is not known."""
+        found = self.in_all()
+        if found is None or math.isinf(found.high):
             return ""
-        left = round((found.value - sum(self.costs)) / workers)
-        return f"{hours(found)} worker-hours in all, about {timedelta(seconds=left)} left"
+        return f"{hours(found)} worker-hours in all"
+
+    def seconds_left(self, workers: int) -> float | None:
+        """How long so many workers need for what waits."""
+        found = self.in_all()
+        return (found.value - sum(self.costs)) / workers if found else None
 
 
 def hours(seconds: Estimate) -> str:

@@ -24,6 +24,14 @@ def precision() -> str:
     return "bfloat16" if device().startswith("cuda") else "float32"
 
 
+def device_name() -> str:
+    """What that is, as commits have it: the name of the GPU, or "cpu"."""
+    import torch
+
+    on_gpu = device().startswith("cuda") and torch.cuda.is_available()
+    return torch.cuda.get_device_name() if on_gpu else "cpu"
+
+
 @cache
 def code() -> str:
     """The version of this package."""
@@ -49,7 +57,7 @@ class Clock:
         return {
             "code": code(),
             "host": platform.node(),
-            "device": torch.cuda.get_device_name() if self._on_gpu else "cpu",
+            "device": device_name(),
             "wall_seconds": round(time.monotonic() - self._wall, 3),
             "cpu_seconds": round(time.process_time() - self._cpu, 3),
             "host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte,

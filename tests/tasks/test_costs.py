@@ -19,13 +19,13 @@ def test_costs_in_proportion_are_known_exactly() -> None:
 
 def test_one_video_says_nothing_of_the_error() -> None:
     found = estimate([10], [5], [100])
-    assert (found.value, found.low, found.high) == (50, 0, math.inf)
+    assert (found.value, found.low, found.high) == (pytest.approx(50), 0, math.inf)
 
 
 def test_an_interval_by_hand() -> None:
     """Costs 1 and 3 of work 1 and 1: unit 2, errors -1 and 1; t(1 degree, 0.95) is 6.3138."""
     found = estimate([1, 1], [1, 3], [1])
-    of_unit, of_video = 2 * 2 / 4, 2
+    of_unit, of_video = 2 / 2, 2
     reach = 6.313752 * math.sqrt(of_unit + of_video)
     assert found.value == 2 and found.low == 0
     assert found.high == pytest.approx(2 + reach)
@@ -59,18 +59,19 @@ def test_memory_of_the_longest_video() -> None:
 def test_a_run_converges_to_what_it_cost() -> None:
     keys = [Key(video_id=str(n)) for n in range(6)]
     run = Running(dict(zip(keys, [10, 10, 20, 20, 30, 10], strict=True)))
-    assert run.in_all() is None and run.all_in_words(2) == ""
+    assert run.in_all() is None and run.seconds_left(2) is None and run.in_words() == ""
     run.add([(keys[0], 3600.0)])
-    assert run.in_all() and run.all_in_words(2) == "", "of one there is no interval"
+    assert run.in_all() and run.in_words() == "", "of one there is no interval"
     run.add([(keys[1], 5400.0), (keys[5], 0.0)])  # the last one failed
     found = run.in_all()
-    assert found and found.value == pytest.approx(9000 + 450 * 70)
-    assert run.all_in_words(2).startswith("11.2 (")
-    assert run.all_in_words(2).endswith(" worker-hours in all, about 4:22:30 left")
+    assert found and found.value == pytest.approx(9000 + 450 * 70)  # two of 10 frames: the mean
+    assert run.in_words().startswith("11.2 (")
+    assert run.seconds_left(2) == pytest.approx(450 * 70 / 2)
     run.add([(keys[2], 9000.0), (keys[3], 9000.0), (keys[4], 13500.0)])
     found = run.in_all()
     assert found and (found.value, found.low, found.high) == (40500, 40500, 40500)
-    assert run.all_in_words(2) == "11.2 (11.2 to 11.2) worker-hours in all, about 0:00:00 left"
+    assert run.in_words() == "11.2 (11.2 to 11.2) worker-hours in all"
+    assert run.seconds_left(2) == 0
 
 
 def test_stages_err_the_same_way() -> None:
