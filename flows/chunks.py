@@ -49,7 +49,7 @@ def run_chunks(
     recorded in the warehouse; progress and the first failures go to standard error. Call it
     inside a flow: the task runs belong to the flow run.
     """
-    total, running = sum(map(len, chunks)), Running(dict(work or {}))
+    total, running = sum(map(len, chunks)), Running(work or {})
     arguments = inspect.signature(task.fn).bind
     pool = isinstance(runner, ProcessPoolTaskRunner)
     with video_progress(stage, total) as advance, progress_shown(stage, total) as show:

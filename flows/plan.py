@@ -10,7 +10,7 @@ import torch
 
 from flows.here import make_one_by_one
 from flows.precompute import asked_tracks
-from tasks.costs import NOTHING, Estimate, estimate, line_through, spanning, together
+from tasks.costs import Estimate, estimate, line_through, spanning, together
 from tasks.stage import Plan, adopt
 from tasks.stages.detect import DETECT
 from tasks.stages.ingest import ingest_split
@@ -121,7 +121,7 @@ def plan_split(
         for stage in stages:
             make_one_by_one(Plan(stage, store, chosen, track_set))
     made = [_made(Plan(stage, store, list(frames), track_set)) for stage in stages]
-    if not all(made):
+    if any(len(of) < len(frames) and not _paid(of) for of in made):
         raise ValueError(f"none of the videos tried of {named}/{split} could be made, see above")
     planned = Planned(
         dataset=named,
@@ -180,7 +180,7 @@ def _costs(
     def in_all(name: str) -> Estimate:
         costs = [getattr(commit.making, name) for commit in paid.values()]
         spent = sum(getattr(commit.making, name) for commit in made.values())
-        return (estimate(work, costs, waiting) if paid else NOTHING) + spent
+        return estimate(work, costs, waiting) + spent
 
     def most(name: str) -> float:
         memory = [getattr(commit.making, name) for commit in paid.values()]

@@ -6,19 +6,20 @@ more or less, which nobody knows beforehand. That is the error of the estimate, 
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Generic, TypeVar
 
 from scipy.special import stdtrit
 
-from warehouse import Key
+Name = TypeVar("Name", bound=Hashable)
 
 CONFIDENCE = 0.9  # that the truth is in the interval
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A quantity and its interval, which is from 0 to infinity where one video is all there is."""
+    """A quantity and its interval, which is from 0 to infinity where one video is known."""
 
     value: float
     low: float
@@ -46,24 +47,11 @@ def estimate(work: Sequence[float], costs: Sequence[float], waiting: Sequence[fl
     Args:
         work: of each video whose cost is known, such as its frames, above 0.
         waiting: the work of each of the others.
-
-    Weighted least squares through 0, for errors whose variance grows with work to the power 1.5:
-    between a video of many tracks, whose every frame costs more (2), and frames that each cost more
-    or less (1). Two things make the interval, by Student's distribution: how far the cost of a unit
-    is known, and how much single videos differ from it.
     """
-    if not waiting:
-        return NOTHING
-    count, total = len(work), sum(waiting)
-    roots = sum(math.sqrt(size) for size in work)
-    unit = sum(cost / math.sqrt(size) for size, cost in zip(work, costs, strict=True)) / roots
-    if count < 2:
-        return Estimate(value=unit * total, low=0.0, high=math.inf)
-    errors = [(cost - unit * size) ** 2 / size**1.5 for size, cost in zip(work, costs, strict=True)]
-    variance = sum(errors) / (count - 1) * (total**2 / roots + sum(size**1.5 for size in waiting))
-    reach = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
-    value = unit * total
-    return Estimate(value=value, low=max(0.0, value - reach), high=value + reach)
+    running = Running(dict(enumerate(waiting)))
+    for size, cost in zip(work, costs, strict=True):
+        running.know(size, cost)
+    return running.left()
 
 
 def line_through(work: Sequence[float], costs: Sequence[float], at: float) -> float:
@@ -81,39 +69,66 @@ def spanning(work: Sequence[float], count: int) -> list[int]:
     return [order[(2 * part + 1) * len(order) // (2 * count)] for part in range(count)]
 
 
-@dataclass
-class Running:
-    """What a run costs, as it goes on; `waiting` has the work of each video that is not done."""
+class Running(Generic[Name]):
+    """What videos cost together, as one after the other is done.
 
-    waiting: dict[Key, float]
-    work: list[float] = field(default_factory=list)
-    costs: list[float] = field(default_factory=list)
+    Weighted least squares through 0, for errors whose variance grows with work w to the power 1.5:
+    between a video of many tracks, whose every frame costs more (2), and frames that each cost more
+    or less (1). Two things make the interval, by Student's distribution: how far the cost of a unit
+    of work is known, and how much single videos differ from it. Only sums are kept.
+    """
 
-    def add(self, done: Iterable[tuple[Key, float]]) -> None:
-        """Videos that are done, with their seconds: 0 where they failed or were there already."""
-        for key, seconds in done:
-            size = self.waiting.pop(key, 0)
-            if seconds and size:
-                self.work.append(size)
-                self.costs.append(seconds)
+    def __init__(self, waiting: Mapping[Name, float]) -> None:
+        """`waiting`: the work of each video that is not done."""
+        self._waiting = dict(waiting)
+        self._left, self._left_powers = sum(waiting.values()), sum(w**1.5 for w in waiting.values())
+        self._count, self._spent = 0, 0.0
+        self._roots = self._ratios = self._squares = 0.0  # of w^0.5, c / w^0.5, c^2 / w^1.5
 
-    def in_all(self) -> Estimate | None:
-        """Seconds of all videos, done or not; None while no cost is known."""
-        if not self.work:
-            return None
-        return estimate(self.work, self.costs, list(self.waiting.values())) + sum(self.costs)
+    def know(self, work: float, cost: float) -> None:
+        """The cost of a video that is done."""
+        self._count, self._spent = self._count + 1, self._spent + cost
+        self._roots += math.sqrt(work)
+        self._ratios += cost / math.sqrt(work)
+        self._squares += cost**2 / work**1.5
+
+    def add(self, done: Iterable[tuple[Name, float]]) -> None:
+        """Videos that waited and are done, with their costs: 0 for failed ones and copies."""
+        for name, cost in done:
+            work = self._waiting.pop(name, 0.0)
+            self._left -= work
+            self._left_powers -= work**1.5
+            if work and cost:
+                self.know(work, cost)
+
+    def left(self) -> Estimate:
+        """What the waiting videos will cost; from nothing to anything while no cost is known."""
+        if not self._waiting:
+            return NOTHING
+        if not self._count:
+            return Estimate(value=0.0, low=0.0, high=math.inf)
+        unit = self._ratios / self._roots
+        value = unit * self._left
+        if self._count < 2:
+            return Estimate(value=value, low=0.0, high=math.inf)
+        of_video = max(0.0, self._squares - unit * self._ratios) / (self._count - 1)
+        variance = of_video * (self._left**2 / self._roots + self._left_powers)
+        reach = float(stdtrit(self._count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+        return Estimate(value=value, low=max(0.0, value - reach), high=value + reach)
+
+    def in_all(self) -> Estimate:
+        """What all of them cost, done or not."""
+        return self.left() + self._spent
 
     def in_words(self) -> str:
         """That for people; "" while its error is not known."""
         found = self.in_all()
-        if found is None or math.isinf(found.high):
-            return ""
-        return f"{hours(found)} worker-hours in all"
+        known = self._count and not math.isinf(found.high)
+        return f"{hours(found)} worker-hours in all" if known else ""
 
     def seconds_left(self, workers: int) -> float | None:
         """How long so many workers need for what waits."""
-        found = self.in_all()
-        return (found.value - sum(self.costs)) / workers if found else None
+        return self.left().value / workers if self._count else None
 
 
 def hours(seconds: Estimate) -> str:
