@@ -81,7 +81,7 @@ def propagate(
     with quiet():
         for reverse in (False, True):
             for t, _, logits in predictor.propagate_in_video(state, frame_index, reverse=reverse):
-                found.setdefault(t, logits[:, 0].cpu().numpy() > 0)
+                found.setdefault(t, (logits[:, 0] > 0).cpu().numpy())
     outputs = {
         **state["output_dict"]["non_cond_frame_outputs"],
         frame_index: state["output_dict"]["cond_frame_outputs"][frame_index],
