@@ -40,6 +40,7 @@ bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.detector
 	$(BIN)/python -m benchmarks.warehouse
+	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.planning
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.orchestration

@@ -1,18 +1,14 @@
-"""Our SAM2 beside the official predictor of the same weights, and what we hand to the latter."""
+"""Our SAM2 beside the official predictor of the same weights."""
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import sam2
 import torch
 from omegaconf import OmegaConf
-from pycocotools import mask as coco
 
-from benchmarks import official
-from sola_model.extraction.prompts import PromptMask
 from sola_model.extraction.sam2_models import DEMO_CHECKPOINT, build_sam2, load_sam2
-from sola_model.recipes import GridPrompts
+from sola_model.parity import official
 
 TINY = Path(sam2.__file__).parent / "configs" / "sam2.1" / "sam2.1_hiera_t.yaml"
 
@@ -36,18 +32,3 @@ def random_tiny(image_size: int):
         # Else random weights see no object anywhere, and all masks are empty.
         torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 1.0)
         return model, official.video_predictor(path, model.state_dict())
-
-
-def generator_settings(grid: GridPrompts) -> dict:
-    """The settings under the names that the official mask generator has for them."""
-    return {
-        "points_per_side": grid.points_per_side,
-        "pred_iou_thresh": grid.predicted_iou,
-        "stability_score_thresh": grid.stability,
-        "box_nms_thresh": grid.box_nms,
-    }
-
-
-def plain(prompts: Sequence[PromptMask]) -> list[official.Prompt]:
-    """Our prompts as dense masks."""
-    return [official.Prompt(p.frame_index, coco.decode(p.rle)) for p in prompts]

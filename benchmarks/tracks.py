@@ -22,12 +22,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import models, official
+from benchmarks import models
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.prompts import grid_prompts, mask_prompts
 from sola_model.extraction.propagation import Request, propagate
 from sola_model.extraction.tracks import track_prompts
 from sola_model.masks.rle import encode_masks
+from sola_model.parity import official
+from sola_model.parity.compare import dense_prompts, generator_settings
 from sola_model.recipes import DEMO, Extraction, GridPrompts
 from warehouse.demo_data import random_scene, render_frames
 
@@ -70,10 +72,10 @@ def measure(sam2, seed: int, frames: int, settings: Extraction, given: bool) -> 
             propagate(model, [Request(video, mask.frame_index, mask.rle) for mask in tracked])
         with Timer() as plain:
             for frame_HW3 in decoded[:: settings.grid.stride]:
-                official.grid_masks(predictor, frame_HW3, models.generator_settings(settings.grid))
+                official.grid_masks(predictor, frame_HW3, generator_settings(settings.grid))
             state = official.start(predictor, Path(name))
             expected = official.grid_tracks(
-                predictor, state, models.plain(prompts), settings.max_tracks
+                predictor, state, dense_prompts(prompts), settings.max_tracks
             )
     counter.remove()
     assert [p.fate for p in extracted.prompts] == [fate for fate, _, _ in expected.fates]

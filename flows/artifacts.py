@@ -23,19 +23,21 @@ FAILURES_SHOWN = 20
 
 
 @contextmanager
-def progress_shown(stage: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A progress artifact over videos; yields `advance(videos, how_many_of_them_failed)`."""
+def progress_shown(stage: str, total: int) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress artifact over videos; yields `advance(videos, how_many_failed, more to say)`."""
     key = stage.replace("_", "-")
     artifact: Any = create_progress_artifact(0.0, f"{key}-progress", f"{stage}: {total} videos")
     done = failures = 0
     last_update = time.monotonic()
 
-    def advance(videos: int, failed: int) -> None:
+    def advance(videos: int, failed: int, note: str) -> None:
         nonlocal done, failures, last_update
         done, failures = done + videos, failures + failed
         if done == total or time.monotonic() - last_update > UPDATE_EVERY_S:
             last_update = time.monotonic()
-            text = f"{stage}: {done} of {total} videos, {failures} failed"
+            text = f"{stage}: {done} of {total} videos, {failures} failed" + f", {note}" * bool(
+                note
+            )
             update_progress_artifact(artifact, 100 * done / total, text)
 
     yield advance

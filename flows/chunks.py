@@ -18,6 +18,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from flows.artifacts import progress_shown
 from flows.progress import video_progress
 from flows.runtime import WorkerDied, kill_workers
+from tasks.costs import Running
 from tasks.stage import Outcome
 from warehouse import Key, Warehouse
 
@@ -35,8 +36,11 @@ def run_chunks(
     settings: Any,
     runner: TaskRunner[Any],
     workers: int,
+    work: Mapping[Key, float] | None = None,
 ) -> dict[Key, Outcome]:
     """Run the task on every chunk; return an outcome for every video.
+
+    `work`: of each video, to tell from what is done what the rest will cost.
 
     Nothing stops the run. When a task raises, its videos failed with that error. When a worker
     dies (killed, out of memory), what it may have been running is run again at the end, one video
@@ -45,7 +49,7 @@ def run_chunks(
     recorded in the warehouse; progress and the first failures go to standard error. Call it
     inside a flow: the task runs belong to the flow run.
     """
-    total = sum(map(len, chunks))
+    total, running = sum(map(len, chunks)), Running(work or {})
     arguments = inspect.signature(task.fn).bind
     pool = isinstance(runner, ProcessPoolTaskRunner)
     with video_progress(stage, total) as advance, progress_shown(stage, total) as show:
@@ -53,11 +57,13 @@ def run_chunks(
         def submit(chunk: Chunk) -> Future:
             return runner.submit(task, dict(arguments(store.url, chunk, settings).arguments))
 
-        def on_progress(videos: int, failed: int) -> None:
-            advance(videos, failed)
-            show(videos, failed)
+        def on_ended(ended: Mapping[Key, Outcome]) -> None:
+            failed = sum(outcome.status == "failed" for outcome in ended.values())
+            running.add((key, outcome.seconds) for key, outcome in ended.items())
+            advance(len(ended), failed, running.in_words(), running.seconds_left(workers))
+            show(len(ended), failed, running.in_words())
 
-        run = _Chunks(chunks, submit, on_progress)
+        run = _Chunks(chunks, submit, on_ended)
         while run.waiting or run.alone:
             with runner:
                 if run.waiting:
@@ -80,12 +86,12 @@ class _Chunks:
         self,
         chunks: Sequence[Chunk],
         submit: Callable[[Chunk], Future],
-        on_progress: Callable[[int, int], None],
+        on_ended: Callable[[Mapping[Key, Outcome]], None],
     ) -> None:
         self.waiting, self.alone = deque(chunks), deque[Chunk]()
         self.outcomes: dict[Key, Outcome] = {}
         self._running: dict[Future, Chunk] = {}
-        self._submit, self._on_progress = submit, on_progress
+        self._submit, self._on_ended = submit, on_ended
 
     def run_waiting(self, at_once: int) -> None:
         """Run the chunks that wait, until they have ended or the process pool has broken.
@@ -141,8 +147,7 @@ class _Chunks:
 
     def _end(self, ended: dict[Key, Outcome]) -> None:
         self.outcomes |= ended
-        failed = sum(outcome.status == "failed" for outcome in ended.values())
-        self._on_progress(len(ended), failed)
+        self._on_ended(ended)
 
 
 def _outcomes(chunk: Chunk, future: Future) -> dict[Key, Outcome]:

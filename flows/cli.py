@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.commands import (
+    before,
     check,
     checkpoint,
     compare,
@@ -53,7 +54,9 @@ def _options(
 PANELS = {
     "From videos to scores": (
         pipeline.demo,
+        before.doctor,
         check.check,
+        before.plan,
         pipeline.precompute,
         pipeline.label,
         training.train,

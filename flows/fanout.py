@@ -100,10 +100,11 @@ def _run(
         return 0
     uses_gpu = STAGES[stage].uses_gpu
     workers = worker_count(uses_gpu, workers)
-    parts = balanced(video_work(store, list(missing)), workers)
+    work = video_work(store, list(missing))
+    parts = balanced(work, workers)
     chunks = [{key: missing[key] for key in keys} for keys in parts]
     runner = video_workers(workers, uses_gpu)
-    outcomes = run_chunks(stage, task, store, chunks, settings, runner, workers)
+    outcomes = run_chunks(stage, task, store, chunks, settings, runner, workers, work)
     show_outcomes(stage, store, outcomes)
     _compact(store, stage)
     return _failures(outcomes.values())

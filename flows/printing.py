@@ -40,7 +40,8 @@ SUMMARY = {
     "largest_track_jf": "largest",
     "random_track_jf": "random",
 }
-OF_COMMANDS = ("track_set", "default_tracks", "search_references")  # kept beside the results
+# Kept beside the results.
+OF_COMMANDS = ("track_set", "default_tracks", "plan", "search_references")
 TRIVIAL = {
     "all_tracks_jf": "all",
     "largest_track_jf": "largest",

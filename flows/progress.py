@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 if TYPE_CHECKING:  # progress over videos needs no torch
     from sola_model.training.loop import Progress as TrainingProgress
@@ -17,15 +17,21 @@ PLAIN_LINE_EVERY_S = 30.0
 
 
 @contextmanager
-def video_progress(stage: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """Progress over videos; yields `advance(videos, how_many_of_them_failed)`."""
+def video_progress(stage: str, total: int) -> Iterator[Callable[..., None]]:
+    """Progress over videos; yields `advance(videos, how_many_of_them_failed)`.
+
+    What is known beside that may follow: more to say, and the seconds left.
+    """
     failed = 0
     with _progress(stage, total, "videos") as advance_by:
 
-        def advance(videos: int, failed_videos: int) -> None:
+        def advance(
+            videos: int, failed_videos: int, note: str = "", left_s: float | None = None
+        ) -> None:
             nonlocal failed
             failed += failed_videos
-            advance_by(videos, f"{failed} failed", total)
+            said = ", ".join(filter(None, [f"{failed} failed", note]))
+            advance_by(videos, said, total, left_s)
 
         yield advance
 
@@ -66,34 +72,36 @@ def training_progress(epochs: int) -> Iterator[Callable[["TrainingProgress"], No
 
 
 @contextmanager
-def _progress(
-    stage: str, total: int | None, unit: str
-) -> Iterator[Callable[[int, str, int | None], None]]:
-    """Yields `advance(by how many, note, of how many)`; speed and time left are added."""
+def _progress(stage: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
+    """Yields `advance(by how many, note, of how many, seconds left)`.
+
+    Speed is added, and the time left, by the number that is done unless it is given.
+    """
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit + ", {task.fields[note]}"),
-        TimeRemainingColumn(),
     )
     last_line = time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         bar.add_task(stage, total=total, note="")
         (row,) = bar.tasks
 
-        def advance(by: int, note: str, of: int | None = total) -> None:
+        def advance(
+            by: int, note: str, of: int | None = total, left_s: float | None = None
+        ) -> None:
             nonlocal last_line
             bar.update(row.id, advance=by, total=of)
-            speed = f", {row.speed:.3g} {unit}/s" if row.speed else ""
-            bar.update(row.id, note=note + speed)
+            note += f", {row.speed:.3g} {unit}/s" if row.speed else ""
+            if left := row.time_remaining if left_s is None else left_s:
+                note += f", {timedelta(seconds=round(left))} left"
+            bar.update(row.id, note=note)
             due = row.finished or time.monotonic() - last_line > PLAIN_LINE_EVERY_S
             if due and not console.is_terminal:
                 last_line = time.monotonic()
-                line = f"{stage}: {row.completed:.0f}/{of} {unit}, {note}{speed}"
-                if row.time_remaining:
-                    line += f", {timedelta(seconds=round(row.time_remaining))} left"
+                line = f"{stage}: {row.completed:.0f}/{of} {unit}, {note}"
                 print(line, file=sys.stderr, flush=True)
 
         yield advance

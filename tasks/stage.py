@@ -44,6 +44,7 @@ class Stage:
     reads: what is read, for the given subject (track set, recipe or run).
     settings: the part of the subject that it depends on: JSON values and configurations.
     make: a unit of work -> its tables.
+    warm_up: loads what `make` needs in this process; no video is charged for it.
     optional: stages that are read where there is something to read.
     uses_gpu: whether it computes on a GPU where there is one, and so has a process for each GPU;
         else it has one for each CPU core.
@@ -57,6 +58,7 @@ class Stage:
     reads: Callable[[Any], Reads] = lambda _: {}
     settings: Callable[[Any], Any] = lambda _: None
     make: "Callable[[Unit], dict[str, pa.Table]] | None" = None
+    warm_up: Callable[[Any], object] = lambda _: None
     optional: tuple["Stage", ...] = ()
     uses_gpu: bool = False
     version: int = 1
@@ -108,11 +110,15 @@ class Unit(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one video went: `status` is "done" or "failed", `message` the error if it failed."""
+    """How one video went: `status` is "done" or "failed", `message` the error if it failed.
+
+    seconds: that it took; 0 if it failed, or was there.
+    """
 
     video_id: str
     status: str
     message: str = ""
+    seconds: float = 0.0
 
 
 class Plan:
@@ -284,7 +290,10 @@ def make_each(
         making = replace(given["making"], left_out=left_out.get(key, []))
         return given | {"making": making}
 
-    return publish_each(store, stage.name, wanted, tables, provenance)
+    def warm_up() -> None:
+        stage.warm_up(subject)
+
+    return publish_each(store, stage.name, wanted, tables, provenance, warm_up)
 
 
 def publish_each(
@@ -293,16 +302,18 @@ def publish_each(
     wanted: Mapping[Key, str],
     make: Callable[[Key], dict[str, pa.Table]],
     provenance: Callable[[Key], dict[str, Any]],
+    warm_up: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
     """`make_each` of any tables.
 
-    `provenance`, as `Warehouse.publish` takes it, is asked again when they are made.
+    `provenance`, as `Warehouse.publish` takes it, is asked again when they are made. `warm_up` is
+    called before each, outside of its time.
     """
     outcomes = []
     for key, named in wanted.items():
         try:
-            _publish_one(store, stage, key, named, make, provenance)
-            outcomes.append(Outcome(key.video_id, "done"))
+            seconds = _publish_one(store, stage, key, named, make, provenance, warm_up)
+            outcomes.append(Outcome(key.video_id, "done", seconds=seconds))
         except Exception as error:
             log.debug("%s %s\n%s", stage, key.video_id, traceback.format_exc())
             message = f"{type(error).__name__}: {error}"
@@ -318,21 +329,26 @@ def _publish_one(
     named: str,
     make: Callable[[Key], dict[str, pa.Table]],
     provenance: Callable[[Key], dict[str, Any]],
-) -> None:
+    warm_up: Callable[[], None],
+) -> float:
+    """The seconds that it took to make; 0 when it was there."""
     for pause in (*PAUSES_S, None):
         try:
-            if not store.reuse(stage, key, named, provenance(key)["inputs"]):
-                clock = Clock()
-                tables = make(key)
-                given = provenance(key)
-                given["making"] = replace(given["making"], **clock.cost())
-                store.publish(stage, key, named, tables, **given)
-            return
+            if store.reuse(stage, key, named, provenance(key)["inputs"]):
+                return 0.0
+            warm_up()
+            clock = Clock()
+            tables = make(key)
+            given = provenance(key)
+            making = replace(given["making"], **clock.cost())
+            store.publish(stage, key, named, tables, **given | {"making": making})
+            return making.wall_seconds
         except OSError as error:
             if pause is None:
                 raise
             log.warning("%s %s: %s; trying again in %s s", stage, key.video_id, error, pause)
             time.sleep(pause)
+    raise AssertionError("the last try returns or raises")
 
 
 def adopt(plan: Plan) -> None:

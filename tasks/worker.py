@@ -59,6 +59,15 @@ def precision() -> str:
     return "bfloat16" if device().startswith("cuda") else "float32"
 
 
+def device_name() -> str:
+    """What that is, as commits have it: the name of the GPU, or "cpu"."""
+    import torch
+
+    where = device()
+    on_gpu = where.startswith("cuda") and torch.cuda.is_available()
+    return torch.cuda.get_device_name(where) if on_gpu else "cpu"
+
+
 @cache
 def code() -> str:
     """The version of this package."""
@@ -85,7 +94,7 @@ class Clock:
         return {
             "code": code(),
             "host": platform.node(),
-            "device": torch.cuda.get_device_name(self._gpu) if self._gpu else "cpu",
+            "device": device_name(),
             "wall_seconds": round(time.monotonic() - self._wall, 3),
             "cpu_seconds": round(time.process_time() - self._cpu, 3),
             "host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte,

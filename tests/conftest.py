@@ -33,6 +33,7 @@ SLOW_FIXTURES = {"prefect_server", "evaluated_demo", "environment", "cluster", "
 SLOW_FILES = {
     "test_box_tracks.py",
     "test_chaos.py",
+    "test_doctor.py",
     "test_every_data_set.py",
     "test_format_2.py",
     "test_on_gpu.py",

@@ -52,6 +52,7 @@ SHELL = re.compile(r"(sola|make|python -m|pip|\w+=\S+) ")
 MODELS = ("--recipe", "demo")
 TINY = {
     "precompute": MODELS,
+    "plan": MODELS,
     "label": MODELS,
     "train": (*MODELS, "--set", "loss.positive_weight=100"),
     "baseline": (*MODELS, "--detector", "demo"),

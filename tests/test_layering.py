@@ -22,6 +22,7 @@ INSIDE = {
     "text": set(),
     "detection": set(),
     "extraction": {"masks"},
+    "parity": {"extraction", "masks"},
     "selector": {"extraction", "masks", "metrics", "text"},
     "training": {"selector"},
 }

@@ -29,6 +29,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "experiment": ("experiments",),
     "track_set": ("track_sets",),
     "default_tracks": ("default_tracks",),
+    "plan": ("plans",),
     "search_references": ("search_references",),
     "search": ("search_vectors",),
 }

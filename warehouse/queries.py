@@ -26,7 +26,7 @@ VIEWS = (  # each reads earlier ones
     "expression_labels",
 )
 
-SOURCES = ("ingest", "train", "experiment", "track_set", "default_tracks")
+SOURCES = ("ingest", "train", "experiment", "track_set", "default_tracks", "plan")
 DERIVED = {t for stage, tables in STAGES.items() if stage not in SOURCES for t in tables}
 
 READING = ("SELECT", "EXPLAIN", "MULTI")  # DuckDB's kinds of statements; PIVOT is of several

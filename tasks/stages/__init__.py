@@ -23,6 +23,7 @@ TRACK_SET = Stage(
 DEFAULT_TRACKS = Stage(
     name="default_tracks", command="tracks --default NAME", keyed_by=("dataset", "split")
 )
+PLAN = Stage(name="plan", command="plan --root DIR", keyed_by=("dataset", "split", "track_set"))
 ALL = (
     INGEST,
     DETECT,
@@ -36,6 +37,7 @@ ALL = (
     EXPERIMENT,
     TRACK_SET,
     DEFAULT_TRACKS,
+    PLAN,
     REFERENCES,
     SEARCH,
 )

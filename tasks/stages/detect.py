@@ -40,7 +40,7 @@ def _detections(unit: Unit) -> dict[str, pa.Table]:
     prompted = range(0, video["frame_count"], track_set.extraction.grid.stride)
     names = [video["frames"][t] for t in prompted]
     frames = zip(prompted, frames_of(video, track_set.corruption, names), strict=True)
-    detector = worker_detector(track_set.boxes.name, device())
+    detector = _load(track_set)
     expressions = captioned(detector, read_expressions(unit.store, ingested), unit.left_out)
     texts = [expression.text for expression in expressions]
     found = [
@@ -52,6 +52,11 @@ def _detections(unit: Unit) -> dict[str, pa.Table]:
     fields = (*BOX_COLUMNS, "phrase", "token_scores")
     columns: Iterable[Sequence] = zip(*found, strict=True) if found else ([] for _ in fields)
     return {"detections": rows("detections", unit.key, dict(zip(fields, columns, strict=True)))}
+
+
+def _load(track_set: TrackSet) -> "Detector":
+    assert track_set.boxes
+    return worker_detector(track_set.boxes.name, device())
 
 
 def captioned(
@@ -83,6 +88,7 @@ DETECT = Stage(
     settings=_settings,
     make=_detections,
     uses_gpu=True,
+    warm_up=_load,
     version=2,
     covers=(
         "tasks.stages.detect",

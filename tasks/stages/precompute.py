@@ -144,6 +144,13 @@ def _check_precision(track_set: TrackSet) -> None:
         )
 
 
+def _load(track_set: TrackSet) -> None:
+    """What the tracks of a set need in this process."""
+    if track_set.tracker == "sam2":
+        _check_precision(track_set)
+        _sam2(track_set)
+
+
 def _sam2(track_set: TrackSet) -> "SAM2Base":
     return worker_sam2(track_set.checkpoint, device(), track_set.weights)
 
@@ -169,6 +176,7 @@ PRECOMPUTE = Stage(
     settings=TrackSet.without_boxes,
     make=_tracks,
     uses_gpu=True,
+    warm_up=_load,
     version=3,
     covers=(
         "tasks.stages.precompute",
@@ -188,6 +196,7 @@ BOX_TRACKS = Stage(
     settings=TrackSet.unnamed,
     make=_box_tracks,
     uses_gpu=True,
+    warm_up=_load,
     version=3,
     covers=PRECOMPUTE.covers,
 )

@@ -90,7 +90,7 @@ def training_set(
     Raises ValueError for tokens that are not finite, and before anything is encoded where the
     encoder's features do not fit the selector.
     """
-    _check_text_dim(recipe)
+    check_text_dim(recipe)
     keys = list(keys)
     name = fingerprint(
         contents=video_contents(store, keys),
@@ -109,7 +109,8 @@ def training_set(
     return _read(keys, folder)
 
 
-def _check_text_dim(recipe: Recipe) -> None:
+def check_text_dim(recipe: Recipe) -> None:
+    """Raise ValueError when the features of a recipe's text encoder do not fit its selector."""
     dim = text_encoder_dim(recipe.text_encoder)
     if dim != recipe.selector.text_dim:
         raise ValueError(

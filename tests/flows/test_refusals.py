@@ -41,6 +41,7 @@ DEMO_SPLIT = ["--dataset", "demo", "--split", "valid_u"]
 # Arguments that are right, but for the warehouse; those below are added, and the last one counts.
 RIGHT = {
     "precompute": ["--root", "{data}", *DEMO_SPLIT, "--recipe", "demo"],
+    "plan": ["--root", "{data}", *DEMO_SPLIT, "--recipe", "demo"],
     "label": [*DEMO_SPLIT, "--recipe", "demo"],
     "train": ["--dataset", "demo", "--split", "valid_u"],
     "evaluate": DEMO_SPLIT,
@@ -78,6 +79,13 @@ WRONG = {
         (["--boxes", "{data}/none.csv"], "no such file"),
         (["--corruption", "rain-3"], "rain-3"),
         (["--shard", "3/2"], "there is no shard"),
+    ],
+    "plan": [
+        *OF_A_SPLIT,
+        *OF_A_RECIPE,
+        *OF_MODELS,
+        (["--root", "{data}/none"], "none: no such folder"),
+        (["--set", "label_threshold=0.6"], "does not use it"),
     ],
     "label": [*OF_A_SPLIT, *OF_A_RECIPE, *OF_TRACKS, (["--set", "tau=0.1"], "does not use it")],
     "train": [

@@ -2,7 +2,8 @@
 
 python -m tests.sola_model.extraction.release_clips     # records tests/golden/tracks.json anew
 
-Recorded from `benchmarks.official`, which knows nothing of our code; only after a change there.
+Recorded from `sola_model.parity.official`, which knows nothing of our code; only after a change
+there.
 """
 
 import json
@@ -15,7 +16,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco
 
-from benchmarks import models, official
+from benchmarks import models
+from sola_model.parity import official
+from sola_model.parity.compare import generator_settings
 from sola_model.recipes import DEMO, Extraction, GridPrompts
 from warehouse.demo_data import random_scene, render_frames
 
@@ -90,7 +93,7 @@ def expected(clip: ReleaseClip, predictor, folder: Path) -> Expected:
     decoded = official.save_frames(folder, clip.frames())
     state = official.start(predictor, folder)
     bin_size = {"stride": 4, "halves": 0}[clip.grid]
-    settings = models.generator_settings(clip.settings.grid)
+    settings = generator_settings(clip.settings.grid)
     prompts = {
         "grid": official.grid_prompts(predictor, decoded, bin_size, settings),
         "box": official.box_prompts(predictor, decoded, clip.boxes()),

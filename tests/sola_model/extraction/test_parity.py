@@ -1,4 +1,4 @@
-"""Track extraction equals a plain loop over the official predictor (`benchmarks.official`)."""
+"""Track extraction equals a plain loop over the official predictor."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +8,15 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
-from benchmarks import models, official
+from benchmarks import models
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.engine import Engine
 from sola_model.extraction.prompts import PromptMask, grid_prompts
 from sola_model.extraction.propagation import Request, propagate
 from sola_model.extraction.tracks import MaskTrack, Prompt, track_prompts, track_videos
 from sola_model.masks.rle import encode_masks
+from sola_model.parity import official
+from sola_model.parity.compare import dense_prompts
 from sola_model.recipes import DEMO, BoxPrompts, Extraction
 from warehouse.demo_data import random_scene, render_frames
 
@@ -142,7 +144,7 @@ def test_grid_prompts_have_the_same_fates(demo, tmp_path, seed, frames, portrait
     for limit in (1, 64):
         settings = replace(DEMO.extraction, max_tracks=limit)
         ours = track_prompts(model, clip.video, prompts, settings)
-        plain = official.grid_tracks(predictor, clip.state, models.plain(prompts), limit)
+        plain = official.grid_tracks(predictor, clip.state, dense_prompts(prompts), limit)
         assert_equal_extraction(ours.prompts, ours.tracks, plain, exact=True)
         fates |= {p.fate for p in ours.prompts}
     assert fates == {"tracked", "filtered", "unused"}
@@ -174,7 +176,7 @@ def test_chains_of_all_sources_have_the_same_fates(demo, tmp_path, merged):
         prompt_id = track_id = 0
         for masks, limit, boxes in chains:
             procedure = official.box_tracks if boxes else official.grid_tracks
-            plain = procedure(predictor, clip.state, models.plain(masks), limit)
+            plain = procedure(predictor, clip.state, dense_prompts(masks), limit)
             own = ours.tracks[track_id : track_id + len(plain.masks)]
             assert_equal_extraction(
                 ours.prompts[prompt_id : prompt_id + len(masks)], own, plain, track_id, not merged

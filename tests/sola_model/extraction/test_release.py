@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from benchmarks import models, official
+from benchmarks import models
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.engine import Engine
 from sola_model.extraction.prompts import (
@@ -19,6 +19,7 @@ from sola_model.extraction.prompts import (
     prompt_frames,
 )
 from sola_model.extraction.tracks import VideoTracks, track_prompts
+from sola_model.parity import official
 from sola_model.recipes import GridPrompts
 from tests.sola_model.extraction.release_clips import (
     CLIPS,

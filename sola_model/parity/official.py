@@ -1,16 +1,18 @@
 """The release's track generation with the official predictors, the plain way: what we equal.
 
 Written from the authors' scripts (`track_generation/` of cvlab-kaist/SOLA), step by step, and apart
-from our code, of which it imports nothing. Everything is dense arrays and loops, and every
-propagation encodes its frames again. Numbers that stand here are the scripts'.
+from our code, of which it uses nothing (the package's own classes come through `sam2_models`).
+Everything is dense arrays and loops, and every propagation encodes its frames again. Numbers that
+stand here are the scripts'. On a GPU call it in `torch.autocast`, as the scripts do.
 """
 
 import contextlib
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +20,13 @@ import torch.nn.functional as F
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
-from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
-from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+from sola_model.extraction.sam2_models import SAM2AutomaticMaskGenerator, SAM2ImagePredictor
 
 
-def video_predictor(config: Path, weights: dict):
+def video_predictor(config: Path, weights: Mapping[str, torch.Tensor]) -> Any:
     """The package's legacy predictor, as its builder makes it but for hole filling."""
-    settings = OmegaConf.load(config).model
+    settings: Any = OmegaConf.load(config).model
     settings["_target_"] = "sam2.sam2_video_predictor_legacy.SAM2VideoPredictor"
     predictor = instantiate(
         settings,
@@ -44,18 +46,23 @@ def save_frames(folder: Path, frames_THW3: Sequence[np.ndarray]) -> list[np.ndar
     """Write frames as the predictor reads them, and return them as it will see them."""
     for t, frame_HW3 in enumerate(frames_THW3):
         Image.fromarray(frame_HW3).save(folder / f"{t:05d}.jpg", quality=95)
+    return read_frames(folder)
+
+
+def read_frames(folder: Path) -> list[np.ndarray]:
+    """The frames that `save_frames` wrote."""
     return [np.array(Image.open(p).convert("RGB")) for p in sorted(folder.glob("*.jpg"))]
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Without the predictor's progress bars and warnings."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def start(predictor, folder: Path) -> dict:
+def start(predictor: Any, folder: Path) -> dict:
     """The state of a video: its frames are read."""
     with quiet():
         return predictor.init_state(str(folder), offload_video_to_cpu=True)
@@ -63,18 +70,18 @@ def start(predictor, folder: Path) -> dict:
 
 @torch.inference_mode()
 def propagate(
-    predictor, state: dict, frame_index: int, masks: Sequence[np.ndarray]
+    predictor: Any, state: dict, frame_index: int, masks: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Masks (B, T, H, W) and object tokens (B, T, D) of B prompt masks on one frame."""
     predictor.reset_state(state)
     state["cached_features"] = {}
     for b, mask_HW in enumerate(masks):
         predictor.add_new_mask(state, frame_index, b, mask_HW.astype(bool))
-    found = {}
+    found: dict[int, np.ndarray] = {}
     with quiet():
         for reverse in (False, True):
             for t, _, logits in predictor.propagate_in_video(state, frame_index, reverse=reverse):
-                found.setdefault(t, logits[:, 0].numpy() > 0)
+                found.setdefault(t, (logits[:, 0] > 0).cpu().numpy())
     outputs = {
         **state["output_dict"]["non_cond_frame_outputs"],
         frame_index: state["output_dict"]["cond_frame_outputs"][frame_index],
@@ -82,7 +89,7 @@ def propagate(
     frames = range(len(found))
     return (
         np.stack([found[t] for t in frames], axis=1),
-        np.stack([outputs[t]["obj_ptr"].numpy() for t in frames], axis=1),
+        np.stack([outputs[t]["obj_ptr"].float().cpu().numpy() for t in frames], axis=1),
     )
 
 
@@ -94,7 +101,7 @@ class Prompt:
     mask_HW: np.ndarray
 
 
-def grid_masks(predictor, frame_HW3: np.ndarray, settings: Mapping) -> list[np.ndarray]:
+def grid_masks(predictor: Any, frame_HW3: np.ndarray, settings: Mapping) -> list[np.ndarray]:
     """The masks of a frame that the official generator makes, largest first, without parts.
 
     Args:
@@ -115,7 +122,7 @@ def grid_masks(predictor, frame_HW3: np.ndarray, settings: Mapping) -> list[np.n
 
 
 def grid_prompts(
-    predictor, frames_THW3: Sequence[np.ndarray], bin_size: int, settings: Mapping
+    predictor: Any, frames_THW3: Sequence[np.ndarray], bin_size: int, settings: Mapping
 ) -> list[Prompt]:
     """Grid prompts of a video; `bin_size` 4 in training, 0 in evaluation (two bins, then)."""
     bin_size = bin_size or len(frames_THW3) // 2
@@ -127,7 +134,7 @@ def grid_prompts(
 
 
 def box_prompts(
-    predictor, frames_THW3: Sequence[np.ndarray], boxes: Sequence[tuple[int, Sequence[float]]]
+    predictor: Any, frames_THW3: Sequence[np.ndarray], boxes: Sequence[tuple[int, Sequence[float]]]
 ) -> list[Prompt]:
     """The masks of an expression's boxes (frame, corners) that are stable enough."""
     image_predictor = SAM2ImagePredictor(predictor)
@@ -156,16 +163,23 @@ def by_area(prompts: Sequence[Prompt]) -> list[Prompt]:
     return sorted(prompts, key=lambda prompt: prompt.mask_HW.sum(), reverse=True)
 
 
+Fate = tuple[str, int | None, float | None]
+Batch = Callable[[list[Prompt], int], list[Prompt]]
+"""The prompts that wait, the number of tracks -> those to propagate next."""
+
+
 @dataclass
 class PlainTracks:
     """`fates` has (fate, track id, IoU) per prompt, prompts in order of area."""
 
-    fates: list[tuple[str, int | None, float | None]]
+    fates: list[Fate]
     masks: list[np.ndarray] = field(default_factory=list)
     tokens: list[np.ndarray] = field(default_factory=list)
 
 
-def grid_tracks(predictor, state: dict, prompts: Sequence[Prompt], limit: int = 64) -> PlainTracks:
+def grid_tracks(
+    predictor: Any, state: dict, prompts: Sequence[Prompt], limit: int = 64
+) -> PlainTracks:
     """The script for grid prompts: batch mates are looked for in the whole list."""
 
     def batch(pending: list[Prompt], tracked: int) -> list[Prompt]:
@@ -180,7 +194,9 @@ def grid_tracks(predictor, state: dict, prompts: Sequence[Prompt], limit: int = 
     return _tracks(predictor, state, prompts, limit, batch)
 
 
-def box_tracks(predictor, state: dict, prompts: Sequence[Prompt], limit: int = 16) -> PlainTracks:
+def box_tracks(
+    predictor: Any, state: dict, prompts: Sequence[Prompt], limit: int = 16
+) -> PlainTracks:
     """The script for boxes of an expression: a prompt of another frame ends the batch.
 
     `tracked` counts the members of the batch as they join, and the limit adds them once more.
@@ -205,10 +221,12 @@ def _most(state: dict) -> int:
     return 2 if state["num_frames"] > 200 else 4
 
 
-def _tracks(predictor, state: dict, prompts: Sequence[Prompt], limit: int, batch) -> PlainTracks:
+def _tracks(
+    predictor: Any, state: dict, prompts: Sequence[Prompt], limit: int, batch: Batch
+) -> PlainTracks:
     """Propagate batch after batch; after each, filter what its tracks cover."""
     prompts = by_area(prompts)
-    fates = {id(prompt): ("unused", None, None) for prompt in prompts}
+    fates: dict[int, Fate] = {id(prompt): ("unused", None, None) for prompt in prompts}
     found = PlainTracks([])
     while len(found.masks) < limit:
         pending = [prompt for prompt in prompts if fates[id(prompt)][0] == "unused"]

@@ -1,0 +1,1 @@
+"""The official predictor beside our extraction."""
