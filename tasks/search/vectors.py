@@ -12,17 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
 
-from sola_model.selector.base import Selector
-from sola_model.selector.checkpoints import load_selector
-from sola_model.selector.search import is_exact, track_vectors
-from sola_model.text.cache import CachedTextEncoder
-from sola_model.text.encoder import TextEncoder
 from tasks.runs import TRAIN, Run
 from tasks.stage import Plan, Stage, Unit
 from tasks.stages.precompute import PRECOMPUTE
@@ -32,6 +26,11 @@ from tasks.worker import device
 from warehouse import Commit, Key, Warehouse, WarehouseError, fingerprint
 from warehouse.commit_table import KEYS, keys_of, with_fields
 from warehouse.planning import current_keys
+
+if TYPE_CHECKING:  # they load torch: only what makes vectors does it
+    from torch import Tensor
+
+    from sola_model.selector.base import Selector
 
 AT_MOST = 256  # reference texts
 LONGEST_REFERENCE = 200  # characters
@@ -50,6 +49,9 @@ def searched(store: Warehouse, run: Run) -> Searched:
     While the warehouse has fewer, what is new joins them, and all vectors are made again. A
     selector whose vectors need none has none.
     """
+    from sola_model.selector.search import is_exact
+    from sola_model.text.encoder import TextEncoder
+
     if is_exact(scorer_of(store, run).selector):
         return Searched(run, ())
     key = Key(run_id=run.run_id)
@@ -128,6 +130,8 @@ def unmade_vectors(plan: Plan) -> tuple[set[Key], set[Key]]:
 
 
 def _vectors(unit: Unit) -> dict[str, pa.Table]:
+    from sola_model.selector.search import track_vectors
+
     run, texts = unit.subject
     scorer = scorer_of(unit.store, run)
     tracks_N, tokens_NTD = scorer.tracks(unit.store, unit.commit(PRECOMPUTE))
@@ -139,7 +143,7 @@ def _vectors(unit: Unit) -> dict[str, pa.Table]:
 
 
 @lru_cache(maxsize=1)
-def _encoded(scorer: "Scorer", texts: tuple[str, ...]) -> list[Tensor]:
+def _encoded(scorer: "Scorer", texts: tuple[str, ...]) -> "list[Tensor]":
     return scorer.encode(texts)
 
 
@@ -151,8 +155,8 @@ def _settings(about: Searched) -> dict[str, Any]:
 class Scorer:
     """A run's selector and text encoder, and what it reads of a track."""
 
-    selector: Selector
-    encode: Callable[[Sequence[str]], list[Tensor]]
+    selector: "Selector"
+    encode: "Callable[[Sequence[str]], list[Tensor]]"
     token_features: str
 
     def tracks(self, store: Warehouse, precomputed: Commit) -> tuple[np.ndarray, np.ndarray]:
@@ -176,6 +180,9 @@ def scorer_of(store: Warehouse, run: Run) -> Scorer:
 @lru_cache(maxsize=1)
 def _load(path: str, encoder: str, token_features: str, cache: str, where: str) -> Scorer:
     """One selector and text encoder per process; the encoder is loaded for texts that are new."""
+    from sola_model.selector.checkpoints import load_selector
+    from sola_model.text.cache import CachedTextEncoder
+
     selector = load_selector(Path(path)).to(where)
     cached = CachedTextEncoder(encoder, cache, where)
     encode = partial(cached.encode, words=selector.config.reads_words)

@@ -2,17 +2,13 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from scipy.special import logit
 
-from sola_model.selector.base import Selector
 from sola_model.selector.calibration import Calibration
-from sola_model.selector.checkpoints import load_selector
-from sola_model.selector.inference import alignment_scores
-from sola_model.text.cache import CachedTextEncoder
 from tasks.runs import TRAIN, Run
 from tasks.stage import Plan, Stage, Unit
 from tasks.stages.ingest import INGEST
@@ -34,6 +30,10 @@ from warehouse import Key, Warehouse
 from warehouse.commit_table import with_fields
 from warehouse.planning import current_keys
 
+if TYPE_CHECKING:  # they load torch: only what scores does it
+    from sola_model.selector.base import Selector
+    from sola_model.text.cache import CachedTextEncoder
+
 
 def score_plan(store: Warehouse, run: Run, dataset: str, split: str, track_set: str) -> Plan:
     """The predictions and scores of a run for each video that has tracks of this set."""
@@ -46,6 +46,8 @@ def _scores(unit: Unit) -> dict[str, pa.Table]:
 
     An expression whose text the encoder does not take is left out.
     """
+    from sola_model.selector.inference import alignment_scores
+
     store, key, run = unit.store, unit.key, unit.subject
     recipe, ingested = run.recipe, unit.commit(INGEST)
     tracks = unit.tracks(PRECOMPUTE, BOX_TRACKS)
@@ -109,14 +111,18 @@ EVALUATE = Stage(
 
 
 @lru_cache(maxsize=1)
-def _selector(path: str, where: str) -> Selector:
+def _selector(path: str, where: str) -> "Selector":
     """One selector per worker process."""
+    from sola_model.selector.checkpoints import load_selector
+
     return load_selector(Path(path)).to(where)
 
 
 @lru_cache(maxsize=1)
-def _text_encoder(name: str, cache: str, where: str) -> CachedTextEncoder:
+def _text_encoder(name: str, cache: str, where: str) -> "CachedTextEncoder":
     """One text encoder per worker process, loaded for texts that are new to the warehouse."""
+    from sola_model.text.cache import CachedTextEncoder
+
     return CachedTextEncoder(name, cache, where)
 
 
