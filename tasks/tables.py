@@ -188,8 +188,8 @@ def read_candidates(
 ) -> np.ndarray:
     """Which tracks each expression may select (E, N), by track id, as inference does it.
 
-    All grid tracks (the background, sola_model/selector/background.py) and those of the
-    expression's own boxes; never the tracks of ground-truth masks, which are for training
+    All grid tracks, or given ones (the background, sola_model/selector/background.py), and those of
+    the expression's own boxes; never the tracks of ground-truth masks, which are for training
     only. `tracks` are the video's commits of "precompute" and, if there is one, "box_tracks".
 
     Raises ValueError when without the background there are no tracks: the video has no boxes.
@@ -204,7 +204,7 @@ def read_candidates(
     candidates_EN = np.zeros((len(expression_ids), count), bool)
     row = {expression_id: e for e, expression_id in enumerate(expression_ids)}
     for prompt in prompts:
-        if prompt["source"] == "grid":
+        if prompt["source"] in ("grid", "given"):
             if background and prompt["fate"] == "tracked":
                 candidates_EN[:, prompt["track_id"]] = True
         elif prompt["expression_id"] in row and prompt["track_id"] is not None:

@@ -41,6 +41,14 @@ def _selection(name: str, description: str) -> pa.Field:
     return _field(name, pa.float64(), description, nullable=True)
 
 
+def _union(name: str, value: str) -> tuple[pa.Field, pa.Field, pa.Field]:
+    return (
+        _field(name, pa.float64(), f"highest {value} of a union of tracks found, in [0, 1]"),
+        _field(f"{name}_bound", pa.float64(), "no union has more; equal: found for certain"),
+        _field(f"{name}_tracks", pa.list_(pa.int32()), "the tracks of that union, by id"),
+    )
+
+
 BOX = (
     _field("x0", pa.float32(), "left edge in pixels of the video"),
     _field("y0", pa.float32(), "top edge in pixels"),
@@ -293,6 +301,35 @@ TABLES: dict[str, pa.Schema] = {
         _selection("all_tracks_jf", "J&F when every candidate is selected"),
         _selection("largest_track_jf", "J&F when the largest candidate is selected"),
         _selection("random_track_jf", "J&F when one random candidate is selected"),
+    ),
+    "oracles": _schema(
+        "One row per expression and track set: the best unions of the tracks it may select.",
+        DATASET,
+        SPLIT,
+        VIDEO,
+        TRACK_SET,
+        EXPRESSION,
+        _field("candidates", pa.int32(), "number of tracks it may select"),
+        *_union("j", "mean J"),
+        *_union("jf", "J&F"),
+        _field("greedy_j", pa.float64(), "mean J of what `scores` has as the oracle, in [0, 1]"),
+        _field("greedy_jf", pa.float64(), "J&F of that, in [0, 1]"),
+    ),
+    "object_coverage": _schema(
+        "One row per annotated object and track set: how well the tracks cover it.",
+        DATASET,
+        SPLIT,
+        VIDEO,
+        TRACK_SET,
+        _field("object_id", pa.string(), "ground-truth object, unique within its video"),
+        *_union("j", "mean J"),
+        _field(
+            "one_track_j",
+            pa.float64(),
+            "highest mean J of one track, in [0, 1]; null: there are no tracks",
+            nullable=True,
+        ),
+        _field("duplicates", pa.int32(), "tracks with a mean J of 0.5 or more, but for the first"),
     ),
     "frame_predictions": _schema(
         "One row per baseline, expression and frame with a box: the best box and its mask.",

@@ -10,6 +10,7 @@ from tasks.stages.detect import DETECT
 from tasks.stages.evaluate import EVALUATE
 from tasks.stages.ingest import INGEST
 from tasks.stages.label import LABEL
+from tasks.stages.oracle import ORACLE
 from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE
 from warehouse import Commit, Warehouse
 
@@ -30,6 +31,7 @@ ALL = (
     LABEL,
     TRAIN,
     EVALUATE,
+    ORACLE,
     BASELINE,
     EXPERIMENT,
     TRACK_SET,
