@@ -22,6 +22,7 @@ from flows.commands.common import (
 if TYPE_CHECKING:
     from tasks.results.oracle import OracleReport
 
+MILLION = 1_000_000
 SHOWN = 5  # expressions and videos that are named
 COLUMNS = {
     "expressions": "number",
@@ -51,8 +52,8 @@ def oracle(
         str | None, typer.Option(help="As of sola score; default: by the ground truth's layout.")
     ] = None,
     work: Annotated[
-        int, typer.Option(min=1, help="Bound of a search in millions; 400 take about a second.")
-    ] = 400,
+        int, typer.Option(min=1, help="Bound of each search, in millions; 100 take about a second.")
+    ] = 100,
     format: Annotated[str, typer.Option(help="table, or json.")] = "table",
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
@@ -77,7 +78,7 @@ def oracle(
             if ground_truth and file:
                 from tasks.results.oracle import GIVEN, file_measured, oracle_report
 
-                how = (protocol, workers, video_progress, work * 1_000_000)
+                how = (protocol, workers, video_progress, work * MILLION)
                 store = stack.enter_context(file_measured(ground_truth, file, *how))
                 report = oracle_report(store, GIVEN)
             else:
@@ -86,7 +87,7 @@ def oracle(
                 from tasks.results.oracle import measure, oracle_report
 
                 on = Key(dataset=dataset, split=split, track_set=track_set)
-                outcomes = measure(store, on, workers, video_progress, work * 1_000_000)
+                outcomes = measure(store, on, workers, video_progress, work * MILLION)
                 for outcome in outcomes:
                     if outcome.status == "failed":
                         failed += 1

@@ -37,7 +37,7 @@ from sola_model.metrics.jf import j_and_f, ratio_or_one
 from sola_model.metrics.oracle import Cells, oracle_selection, video_cells
 
 EXACT = 1e-9  # a bound this little above what was found certifies it
-WORK = 400_000_000  # cells and corners that a search visits: about a second
+WORK = 100_000_000  # cells and corners that a search visits: about a second
 MOST = 256  # tracks that are searched; of more, those that by themselves have the highest J
 
 

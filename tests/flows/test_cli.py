@@ -33,6 +33,7 @@ COMMANDS = [
     "compare",
     "experiment",
     "report",
+    "oracle",
     "submit",
     "score",
     "export",

@@ -53,6 +53,7 @@ RIGHT = {
     "submit": [*DEMO_SPLIT, "--out", "{new}"],
     "export": [*DEMO_SPLIT, "--out", "{new}"],
     "report": ["--dataset", "demo", "--out", "{new}"],
+    "oracle": DEMO_SPLIT,
 }
 OF_A_SPLIT = [
     (["--dataset", "nodata"], "nodata"),
@@ -115,6 +116,14 @@ WRONG = {
     "submit": [*OF_A_RUN, *OF_TRACKS],
     "export": [*OF_A_RUN, *OF_TRACKS],
     "report": [*OF_A_RUN, (["norun"], "there is no run norun")],
+    "oracle": [
+        *OF_A_RUN,
+        *OF_TRACKS,
+        (["--format", "xml"], "there is no format 'xml'"),
+        (["--file", "{data}"], "go together"),
+        (["--file", "{data}", "--ground-truth", "{data}/none"], "no split of a known layout"),
+        (["--file", "{data}/none", "--ground-truth", "{data}/valid_u"], "no such file or folder"),
+    ],
 }
 # The first arguments of these, which nothing that is added replaces.
 FIRST = {
