@@ -4,8 +4,9 @@
 
 Tracks are made of the true masks of embedded clips, much worse than a tracker's: a track follows
 one object, or a part of it, for a while, then another or nothing, with holes and seams, and some
-follow nothing that is there. The best unions of 12 of them are compared with all 4,096 unions, whose
-J and F are computed. Then there are more of them, and larger frames. Seconds of processor time.
+follow nothing that is there. The best unions of 12 of them are compared with all 4,096 unions,
+whose J and F are computed. Then there are more of them, and larger frames. Seconds of processor
+time.
 """
 
 import time

@@ -73,6 +73,7 @@ def check_precompute(
     sam2: str | None = None,
     detector: str | None = None,
     boxes: str | None = None,
+    masks: str | None = None,
     corruption: str | None = None,
     shard: str | None = None,
 ) -> None:
@@ -82,6 +83,8 @@ def check_precompute(
     check_corruption(corruption)
     if boxes and not Path(boxes).is_file():
         raise ValueError(f"{boxes}: no such file; give a CSV, JSON or Parquet file of boxes")
+    if masks and not Path(masks).is_dir():
+        raise ValueError(f"{masks}: no such folder; give one of label images VIDEO/FRAME.png")
     data_set_name(dataset, dataset_name)
     check_reads(dataset, Path(root), split)
     Warehouse.check_place(warehouse)

@@ -13,6 +13,7 @@ from sola_model.recipes import chosen_recipe
 from tasks.stage import Outcome, Plan, adopt
 from tasks.stages.detect import DETECT, import_boxes
 from tasks.stages.ingest import ingest_split
+from tasks.stages.own_masks import import_masks
 from tasks.stages.precompute import BOX_TRACKS, check_tracker, track_plan
 from tasks.track_sets import TrackSet, continued, make_default, remember, track_set_of
 from warehouse import Warehouse
@@ -38,6 +39,7 @@ def precompute(
     default: bool = True,
     rehash: bool = False,
     dataset_name: str | None = None,
+    masks: str | None = None,
 ) -> Summary:
     """Ingest a split and extract the tracks of its videos that have none of this recipe yet.
 
@@ -47,7 +49,8 @@ def precompute(
 
     `sam2` replaces the recipe's checkpoint (path, hub id or "demo"). Boxes prompt as well, for
     inference: those that `detector` (path, hub id or "demo") finds for each expression, or those
-    of a file `boxes`, see `tasks.stages.detect.import_boxes`. `ground_truth` adds the tracks of its
+    of a file `boxes`, see `tasks.stages.detect.import_boxes`. So do those of a folder `masks`, see
+    `tasks.stages.own_masks`. `ground_truth` adds the tracks of its
     masks, for training. `changes` are other fields of the recipe, "extraction.grid.stride=8".
     `corruption`: of the frames, as `warehouse.corruptions` has them. `rehash`: look for frames that
     were replaced by others of the same size and time. `limit` takes the first videos only;
@@ -60,7 +63,7 @@ def precompute(
             settings of a detector are given without one.
     """
     named = data_set_name(dataset, dataset_name)
-    how = (sam2, detector, boxes, ground_truth, corruption)
+    how = (sam2, detector, boxes, ground_truth, corruption, masks)
     track_set = asked_tracks(recipe, changes, *how)
     ingested = ingest_split(warehouse, dataset, root, split, limit, shard, rehash, named)
     store, dataset = Warehouse(warehouse), named
@@ -68,7 +71,9 @@ def precompute(
     readable = [outcome.video_id for outcome in ingested if outcome.status == "done"]
     if readable:
         remember(store, dataset, split, track_set, recipe)
-    summary = track_videos(store, dataset, split, readable, track_set, workers, ingested, boxes)
+    summary = track_videos(
+        store, dataset, split, readable, track_set, workers, ingested, boxes, masks
+    )
     if readable and default:
         make_default(store, dataset, split, track_set.name)
     return ended(summary, summary.failed)
@@ -82,6 +87,7 @@ def asked_tracks(
     boxes: str | None = None,
     ground_truth: bool = False,
     corruption: str | None = None,
+    masks: str | None = None,
 ) -> TrackSet:
     """The track set that these arguments of `precompute` ask for.
 
@@ -100,7 +106,9 @@ def asked_tracks(
     if unused and not settings.detector:
         raise ValueError(f"--set {unused[0]}: no detector runs; name one with --detector")
     check_tracker(settings.tracker)
-    return track_set_of(settings, precision=precision(), corruption=corruption, boxes=boxes)
+    return track_set_of(
+        settings, precision=precision(), corruption=corruption, boxes=boxes, masks=masks
+    )
 
 
 def track_videos(
@@ -112,21 +120,25 @@ def track_videos(
     workers: int | None = None,
     before: Sequence[Outcome] = (),
     boxes: str | None = None,
+    masks: str | None = None,
 ) -> Summary:
     """Make the tracks of ingested videos that the warehouse does not have; call it inside a flow.
 
-    Failures in `before` count. `boxes`: the file that the set's boxes are from, if it has them.
+    Failures in `before` count. `boxes`: the file that the set's boxes are from, if it has them;
+    `masks`: the folder of its own masks.
     """
     plan = track_plan(store, dataset, split, video_ids, track_set)
     adopt(plan)
     summary = carry_out(plan, workers, before)
-    if track_set.boxes is None:
-        return summary
-    imported: Sequence[Outcome] = ()
+    imported: list[Outcome] = []
+    if masks:
+        imported += import_masks(store, list(plan.wanted), track_set, masks)
     if boxes:
-        imported = import_boxes(store, list(plan.wanted), track_set, boxes)
-    else:
+        imported += import_boxes(store, list(plan.wanted), track_set, boxes)
+    elif track_set.boxes:
         detections = Plan(DETECT, store, plan.keys, track_set)
         adopt(detections)
         summary += carry_out(detections, workers)
-    return summary + carry_out(Plan(BOX_TRACKS, store, plan.keys, track_set), workers, imported)
+    if track_set.boxes or track_set.masks:
+        summary += carry_out(Plan(BOX_TRACKS, store, plan.keys, track_set), workers, imported)
+    return summary

@@ -188,9 +188,10 @@ def read_candidates(
 ) -> np.ndarray:
     """Which tracks each expression may select (E, N), by track id, as inference does it.
 
-    All grid tracks, or given ones (the background, sola_model/selector/background.py), and those of
-    the expression's own boxes; never the tracks of ground-truth masks, which are for training
-    only. `tracks` are the video's commits of "precompute" and, if there is one, "box_tracks".
+    All grid tracks (the background, sola_model/selector/background.py), those of a user's own
+    masks, given ones, and those of the expression's own boxes; never the tracks of ground-truth
+    masks, which are for training only. `tracks` are the video's commits of "precompute" and, if
+    there is one, "box_tracks".
 
     Raises ValueError when without the background there are no tracks: the video has no boxes.
     """
@@ -203,9 +204,10 @@ def read_candidates(
     count = sum(prompt["fate"] == "tracked" for prompt in prompts)
     candidates_EN = np.zeros((len(expression_ids), count), bool)
     row = {expression_id: e for e, expression_id in enumerate(expression_ids)}
+    for_all = ("grid", "own", "given") if background else ("own", "given")
     for prompt in prompts:
-        if prompt["source"] in ("grid", "given"):
-            if background and prompt["fate"] == "tracked":
+        if prompt["source"] in for_all:
+            if prompt["fate"] == "tracked":
                 candidates_EN[:, prompt["track_id"]] = True
         elif prompt["expression_id"] in row and prompt["track_id"] is not None:
             candidates_EN[row[prompt["expression_id"]], prompt["track_id"]] = True
@@ -257,9 +259,12 @@ def taken(
 
 def read_objects(store: Warehouse, ingested: Commit) -> dict[str, list[RLE]]:
     """The ground truth of a video: T masks of each object, empty where it is absent."""
-    video = read_video(store, ingested)
+    return masks_of_objects(store.read("ground_truth", [ingested]), read_video(store, ingested))
+
+
+def masks_of_objects(table: pa.Table, video: dict) -> dict[str, list[RLE]]:
+    """T masks of each object in rows of "ground_truth" or "own_masks" of a video."""
     absent = empty_rle(video["height"], video["width"])
-    table = store.read("ground_truth", [ingested])
     objects: dict[str, list[RLE]] = {}
     for object_id, frame_index, rle in zip(
         table["object_id"].to_pylist(),

@@ -46,6 +46,7 @@ class TrackSet:
     precision: that it computes in; None if not known.
     corruption: of the frames, such as "gaussian_noise-3".
     boxes: what prompts beside the grid; None: nothing.
+    masks: the name of a folder of a user's masks that prompt, too; None: none do.
     known_as: the name under which a warehouse has it; "": it follows from the rest.
     """
 
@@ -56,12 +57,14 @@ class TrackSet:
     precision: str | None
     corruption: str | None = None
     boxes: BoxSource | None = None
+    masks: str | None = None
     known_as: str = ""
 
     @property
     def sources(self) -> str:
         """Where its prompt masks are from, such as grid+boxes."""
-        others = {"boxes": self.boxes, "masks": self.extraction.ground_truth}
+        truth = self.extraction.ground_truth
+        others = {"boxes": self.boxes, "own": self.masks, "masks": truth}
         return "+".join(["grid", *(name for name, there in others.items() if there)])
 
     @property
@@ -89,7 +92,7 @@ class TrackSet:
     def without_boxes(self) -> "TrackSet":
         """What the tracks of the grid (and of ground truth) depend on."""
         extraction = replace(self.extraction, boxes=BoxPrompts())
-        return replace(self.unnamed(), extraction=extraction, boxes=None)
+        return replace(self.unnamed(), extraction=extraction, boxes=None, masks=None)
 
     def as_known(self) -> dict[str, Any]:
         """All of it as JSON values; `TrackSet.of` of them has the same name, whatever is new."""
@@ -108,11 +111,12 @@ def track_set_of(
     precision: str | None = None,
     corruption: str | None = None,
     boxes: str | None = None,
+    masks: str | None = None,
 ) -> TrackSet:
     """The set of tracks that a recipe makes.
 
     `precision`: of the workers, default that of this process. `boxes`: a file of boxes, instead of
-    those of the recipe's detector.
+    those of the recipe's detector. `masks`: a folder of a user's own masks.
 
     Raises:
         ValueError: there is no such checkpoint, corruption or file.
@@ -136,6 +140,7 @@ def track_set_of(
         precision=precision or own_precision(),
         corruption=corruption,
         boxes=found,
+        masks=Path(masks).resolve().name if masks else None,
     )
 
 

@@ -107,7 +107,7 @@ def write_ref_youtube_vos(
                 between = images / "JPEGImages" / clip.video_id / "00001.jpg"
                 Image.fromarray(clip.frames_THW3[0]).save(between)
             if labelled:
-                _write_labels(images / "Annotations", clip, clip.labels_THW)
+                write_labels(images / "Annotations", clip, clip.labels_THW)
             expressions = {
                 str(index): {"exp": d.text}
                 | ({"obj_id": str(d.targets[0] + 1)} if labelled else {})
@@ -133,7 +133,7 @@ def write_ref_davis17(
         for clip in clips:
             _write_frames(root / "JPEGImages/480p", clip)
             labels_THW = with_void(clip.labels_THW)
-            _write_labels(root / "Annotations_unsupervised/480p", clip, labels_THW)
+            write_labels(root / "Annotations_unsupervised/480p", clip, labels_THW)
             for variant, name in enumerate(VARIANTS):
                 for number, kind in enumerate(clip.kinds, start=1):
                     texts[name].append(f'{clip.video_id} {number} "{variant}: the {kind}, déjà vu"')
@@ -206,7 +206,7 @@ def write_labelled(
         write_video(root / split / f"videos/{clips[-1].video_id}.mp4", clips[-1].frames_THW3)
         if split == "train":
             for clip in clips:
-                _write_labels(root / split / "masks", clip, clip.labels_THW)
+                write_labels(root / split / "masks", clip, clip.labels_THW)
         else:
             write_json(root / split / "masks.json", coco_masks(clips))
         with (root / split / "expressions.csv").open("w", newline="", encoding="utf-8") as file:
@@ -303,7 +303,7 @@ def _write_frames(folder: Path, clip: Clip) -> None:
         Image.fromarray(frame_HW3).save(folder / clip.video_id / f"{name}.jpg", quality=95)
 
 
-def _write_labels(folder: Path, clip: Clip, labels_THW: np.ndarray) -> None:
+def write_labels(folder: Path, clip: Clip, labels_THW: np.ndarray) -> None:
     (folder / clip.video_id).mkdir(parents=True)
     for name, labels_HW in zip(clip.frames, labels_THW, strict=True):
         write_label_image(folder / clip.video_id / f"{name}.png", labels_HW)

@@ -38,7 +38,7 @@ from tests.documents import (
     prose,
     read,
 )
-from tests.layouts import write_labelled, write_video
+from tests.layouts import write_labelled, write_labels, write_video
 from warehouse import Warehouse, read_video
 from warehouse.demo_data import write_dataset
 from warehouse.queries import named_queries
@@ -240,7 +240,8 @@ def made(
     root = tmp_path_factory.mktemp("documents")
     write_dataset(root / "MEVIS", {"train": 2, "valid_u": 1, "valid": 1}, seed=1, frames=8)
     (root / "mevis").symlink_to(root / "MEVIS")
-    write_labelled(root / "mydogs", {"train": 2, "val": 1}, frames=8)
+    (clip,) = write_labelled(root / "mydogs", {"train": 2, "val": 1}, frames=8)["val"]
+    write_labels(root / "dog-masks", clip, clip.labels_THW)
     (root / "demo-warehouse").symlink_to("sola-warehouse")
     shutil.copy(ROOT / "tests/golden/selector_0.pth", root / "epoch_15.pth")
     video = next((root / "MEVIS/valid/JPEGImages").iterdir())

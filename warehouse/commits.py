@@ -19,6 +19,7 @@ from warehouse.schemas import DamagedError, NewerError, WarehouseError
 STAGES: dict[str, tuple[str, ...]] = {
     "ingest": ("videos", "expressions", "ground_truth"),
     "detect": ("detections",),
+    "own_masks": ("own_masks",),
     "precompute": ("prompts", "tracks", "masks", "tokens"),
     "box_tracks": ("prompts", "tracks", "masks", "tokens"),
     "label": ("pseudo_labels",),

@@ -262,8 +262,7 @@ def format_of(storage: Storage) -> Any:
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
         raise WarehouseError(
             f"{storage.url} is not a warehouse: no readable {MARKER} in it. Check the path "
-            "(--warehouse, SOLA_WAREHOUSE). `sola precompute` and `sola demo` make a new one, in "
-            "Python Warehouse.create does."
+            "(--warehouse, SOLA_WAREHOUSE). `sola precompute` and `sola demo` make a new one."
         ) from error
 
 

@@ -13,9 +13,9 @@ not overlap; tracks of the other layouts may.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from pycocotools import mask as coco
@@ -31,10 +31,10 @@ NAMED = 5  # of what a message lists
 
 
 class TrackFile(Protocol):
-    """Tracks as a file has them; `videos` are those that it speaks of, None: it does not say."""
+    """Tracks as a file has them; `videos` are those that it speaks of."""
 
     path: Path
-    videos: Sequence[str] | None
+    videos: list[str]
 
     def masks(
         self, video_id: str, frames: Sequence[str], size: tuple[int, int]
@@ -59,7 +59,7 @@ def open_tracks(path: Path, videos: Sequence[str]) -> TrackFile:
         document = read_json_object(path)
         found = _Coco(path, document) if "videos" in document else _MaskDict(path, document)
     known = {*videos}
-    unknown = [name for name in found.videos or () if name not in known]
+    unknown = [name for name in found.videos if name not in known]
     if unknown:
         raise SourceError(
             f"{path}: has tracks of {len(unknown)} unknown videos: {_listed(unknown)}. The split's "
@@ -122,7 +122,8 @@ class _Coco:
 
 class _MaskDict:
     def __init__(self, path: Path, document: dict) -> None:
-        self.path, self._tracks = path, {}
+        self.path = path
+        self._tracks: dict[str, dict[str, Any]] = {}
         videos = _videos_of_objects(path.parent)
         for name, masks in document.items():
             video_id = videos.get(name) or name.rpartition("/")[0]
@@ -213,14 +214,14 @@ class _Images:
             labels_HW = read_mask(self.path, stored, size)
         except SubmissionError as error:
             raise SourceError(str(error)) from error
-        found = []
+        found: list[tuple[int, RLE]] = []
         for value in np.unique(labels_HW[labels_HW != 0]).tolist():
             rle = coco.encode(np.asfortranarray(labels_HW == value, dtype=np.uint8))
             found.append((int(value), {"size": [*size], "counts": rle["counts"].decode()}))
         return found
 
 
-def _check_frames(path: Path, what: str, frames: Sequence[str], there: Sequence[str]) -> None:
+def _check_frames(path: Path, what: str, frames: Sequence[str], there: Collection[str]) -> None:
     missing = [frame for frame in frames if frame not in {*there}]
     if missing:
         raise SourceError(

@@ -67,6 +67,10 @@ def precompute(
     boxes: Annotated[
         str | None, typer.Option(help="CSV, JSON or Parquet file of detected boxes to prompt with.")
     ] = None,
+    masks: Annotated[
+        str | None,
+        typer.Option(help="Folder of masks to prompt with: VIDEO/FRAME.png, pixel value = object."),
+    ] = None,
     ground_truth: Annotated[
         bool, typer.Option("--ground-truth", help="Tracks of ground-truth masks too, to train on.")
     ] = False,
@@ -102,12 +106,12 @@ def precompute(
         recipe = recipe_to_use(warehouse, recipe, sam2)
         check_precompute(
             warehouse, dataset, dataset_name, root, split, recipe, changes, sam2=sam2,
-            detector=detector, boxes=boxes, corruption=corruption, shard=shard,
+            detector=detector, boxes=boxes, masks=masks, corruption=corruption, shard=shard,
         )  # fmt: skip
         from flows.precompute import asked_tracks
         from flows.precompute import precompute as flow
 
-        asked_tracks(recipe, changes, sam2, detector, boxes, ground_truth, corruption)
+        asked_tracks(recipe, changes, sam2, detector, boxes, ground_truth, corruption, masks)
     with running():
         summary = flow(
             str(warehouse),
@@ -127,6 +131,7 @@ def precompute(
             not no_default,
             rehash,
             dataset_name,
+            masks,
         )
     if not summary.done and not summary.failed:
         typer.echo(

@@ -21,6 +21,8 @@ from flows.commands.common import (
 if TYPE_CHECKING:
     from tasks.results.score import SubmissionScores
 
+LOWEST = 20  # expressions that the table of `score` has
+
 
 def score(
     ground_truth: Annotated[Path, typer.Option(help="Folder of the split, say MEVIS/valid_u.")],
@@ -36,6 +38,8 @@ def score(
     workers: Workers = None,
 ) -> None:
     """J, F and J&F of masks made by any method; needs no warehouse.
+
+    A table has the lowest expressions and the mean, JSON all expressions.
 
     Example: `sola score --ground-truth mevis/valid_u --predictions submission.zip`
 
@@ -63,8 +67,9 @@ def score(
 
 
 def _table(scores: "SubmissionScores") -> str:
-    """A line per expression and their mean, in percent; N-acc, T-acc and pairs where they apply."""
-    rows = [(e.video_id, e.expression_id, e.jf, e.j, e.f) for e in scores.expressions]
+    """The lowest expressions, and of all the mean in percent, N-acc, T-acc and pairs."""
+    lowest = sorted(scores.expressions, key=lambda each: each.jf)[:LOWEST]
+    rows = [(e.video_id, e.expression_id, e.jf, e.j, e.f) for e in lowest]
     mean = scores.mean
     rows.append(("mean", f"of {len(scores.expressions)}", mean.jf, mean.j, mean.f))
     width = max(len(row[0]) for row in rows), max(10, *(len(row[1]) for row in rows))

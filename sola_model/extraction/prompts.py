@@ -33,7 +33,7 @@ class PromptMask:
     """
 
     frame_index: int
-    source: str  # "grid", "box" or "mask"
+    source: str  # "grid", "box", "own" or "mask" (ground truth)
     rle: RLE
     area: int
     predicted_iou: float | None
@@ -244,23 +244,23 @@ def _clipped(box: Box, video: EncodedVideo) -> np.ndarray:
 
 
 def mask_prompts(
-    objects: Mapping[str, Sequence[RLE | None]], settings: GridPrompts
+    objects: Mapping[str, Sequence[RLE | None]], stride: int, source: str = "mask"
 ) -> list[PromptMask]:
-    """Ground-truth masks as prompts (release, training only), object by object.
+    """Given masks as prompts, object by object: ground truth (release, training only), or "own".
 
     Args:
         objects: per object id one COCO RLE for each frame; None where the object is absent.
-        settings: `stride` says which frames are prompt frames. An object that no prompt frame
-            shows is prompted where it is first visible.
+        stride: every so many frames are prompt frames. An object that none of them shows is
+            prompted where it is first visible.
     """
     prompts = []
     for object_id, rles in objects.items():
         visible = {t: rle for t, rle in enumerate(rles) if rle and coco.area(rle)}
-        prompted = [t for t in visible if t % settings.stride == 0] or [*visible][:1]
+        prompted = [t for t in visible if t % stride == 0] or [*visible][:1]
         prompts += [
             PromptMask(
                 frame_index=t,
-                source="mask",
+                source=source,
                 rle=visible[t],
                 area=int(coco.area(visible[t])),
                 predicted_iou=None,

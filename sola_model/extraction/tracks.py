@@ -3,9 +3,10 @@
 Paper, section 3.3 and supplement D: prompts are propagated from the largest to the smallest,
 forward and backward, and a prompt that a track already covers at its own frame is left out.
 Prompts that can filter each other form a chain: those of the grid, those of the boxes of one
-expression (or of all, see `BoxPrompts.shared`), those of the ground truth. Each chain is replayed
-in the release's order, one after another as in the release, or with `Extraction.merged` in step:
-what a chain asks for is propagated together with what others ask for at the time.
+expression (or of all, see `BoxPrompts.shared`), those of a user, those of the ground truth. Each
+chain is replayed in the release's order, one after another as in the release, or with
+`Extraction.merged` in step: what a chain asks for is propagated together with what others ask for
+at the time.
 """
 
 from collections import defaultdict
@@ -30,7 +31,8 @@ from sola_model.recipes import Extraction
 class VideoTracks:
     """Everything extracted from a video; `track_id`s index `tracks`, prompt ids `prompts`.
 
-    Prompts and tracks of the grid come first, then those of boxes, then those of ground truth.
+    Prompts and tracks of the grid come first, then those of boxes, those of a user's own masks and
+    those of ground truth.
     Where there were tracks already, the ids of the new ones go on from theirs.
     """
 
@@ -141,16 +143,17 @@ def _extraction(
     for prompt in by_source["box"]:
         by_expression[prompt.expression_id].append(prompt)
     grid = Chain(video, by_source["grid"], settings)
-    given = Chain(video, by_source["mask"], settings)
+    given = [Chain(video, by_source[source], settings) for source in ("own", "mask")]
+    alone = [chain.replay() for chain in given]
     run = _together if settings.merged else _in_turn
     if settings.boxes.shared:
         pooled = Chain(video, by_source["box"], settings)
         boxes = [pooled]
-        yield from run([_grid_then_boxes(grid, pooled, existing), given.replay()])
+        yield from run([_grid_then_boxes(grid, pooled, existing), *alone])
     else:
         boxes = [Chain(video, masks, settings) for masks in by_expression.values()]
-        yield from run([grid.replay(), *(chain.replay_boxes() for chain in boxes), given.replay()])
-    return _assembled(video, [grid, *boxes, given], len(existing))
+        yield from run([grid.replay(), *(chain.replay_boxes() for chain in boxes), *alone])
+    return _assembled(video, [grid, *boxes, *given], len(existing))
 
 
 def _grid_then_boxes(grid: Chain, pooled: Chain, existing: Sequence[list[RLE] | None]) -> Replay:

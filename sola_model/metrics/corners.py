@@ -6,11 +6,11 @@ cover each of the four. Pixels alike in that, and in whether they lie near the t
 are one corner of a frame. A boundary pixel of the target is matched when one of the corners
 within the tolerance is on the union's boundary; those with the same corners around are one group.
 
-Axes: K corners and G groups of all frames, T frames, W words of a signature, the set of tracks
-that cover a pixel as bits.
+Axes: K corners and G groups of a frame, P and X pixels, R pixels of the target's boundary, V words
+of a row that is compared, W words of the set of tracks that cover a pixel, as bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isqrt
 from typing import NamedTuple
 
@@ -20,30 +20,25 @@ from numpy.typing import NDArray
 from sola_model.masks.runs import ONE, RunTrack, compiled, empty_track, flat, tolerance, words_of
 
 
-class Corners(NamedTuple):
-    """Corners of a video for one target, and the groups of the target's boundary pixels."""
+class FrameCorners(NamedTuple):
+    """The corners of a frame, and the groups of the target's boundary pixels."""
 
-    first_T1: NDArray[np.int64]
-    """The first corner of each frame, and their number."""
     covers_K4W: NDArray[np.uint64]
     """The tracks that cover the pixel and each of its three neighbours."""
     near_K: NDArray[np.bool_]
     """Whether its pixels are within the tolerance of the target's boundary."""
     count_K: NDArray[np.int64]
-    first_group_T1: NDArray[np.int64]
     group_count_G: NDArray[np.int64]
-    group_first_G1: NDArray[np.int64]
-    """Where the corners around each group start in `around`."""
+    group_size_G: NDArray[np.int64]
+    """How many corners are around each group."""
     around: NDArray[np.int64]
-    """Corners by number."""
-    boundary_T: NDArray[np.int64]
-    """The target's boundary pixels."""
+    """These corners by number, group after group."""
 
 
-def video_corners(
+def frame_corners(
     tracks: Sequence[RunTrack], target: RunTrack, void: RunTrack | None = None
-) -> Corners:
-    """The corners of these tracks, at least one, for a target; void pixels are in no mask.
+) -> Iterator[FrameCorners]:
+    """The corners of each frame of these tracks, at least one; void pixels are in no mask.
 
     Frames and sizes must agree.
     """
@@ -57,8 +52,6 @@ def video_corners(
     image_PW = np.zeros((width * column, words), np.uint64)
     target_P1 = np.zeros((width * column, 1), np.uint64)
     near_P, corner_P = np.zeros(width * column, np.bool_), np.full(width * column, -1)
-    covers, near, counts, group_counts, group_sizes, around = [], [], [], [], [], []
-    corners_T, groups_T, boundary_T = [], [], []
     for t in range(len(target)):
         hidden = void.edges[void.offsets[t] : void.offsets[t + 1]]
         shown = target.edges[target.offsets[t] : target.offsets[t + 1]]
@@ -72,32 +65,19 @@ def video_corners(
         some_K, corner_X, count_K = _distinct(rows_XV)
         corner_P[pixel_X[near_X]] = corner_X[near_X]
         around_RV = _around(corner_P, boundary_R, reach, size, len(some_K))
-        some_G, _, count_G = _distinct(around_RV)
+        some_G, _, group_count_G = _distinct(around_RV)
         bits_GK = np.unpackbits(around_RV[some_G].view(np.uint8), axis=1, bitorder="little")
-        group_G, corner_G = np.nonzero(bits_GK)
-        around.append(corner_G + sum(corners_T))
-        group_sizes.append(np.bincount(group_G, minlength=len(some_G)))
-        covers.append(covers_X4W[some_K])
-        near.append(near_X[some_K])
-        counts.append(count_K)
-        group_counts.append(count_G)
-        corners_T.append(len(some_K))
-        groups_T.append(len(some_G))
-        boundary_T.append(len(boundary_R))
+        yield FrameCorners(
+            covers_K4W=covers_X4W[some_K],
+            near_K=near_X[some_K],
+            count_K=count_K,
+            group_count_G=group_count_G,
+            group_size_G=bits_GK.sum(axis=1, dtype=np.int64),
+            around=np.nonzero(bits_GK)[1],
+        )
         for pixels in (image_PW, target_P1, near_P):
             pixels[:] = 0
         corner_P[:] = -1
-    return Corners(
-        first_T1=np.cumsum([0, *corners_T]),
-        covers_K4W=np.concatenate(covers),
-        near_K=np.concatenate(near),
-        count_K=np.concatenate(counts),
-        first_group_T1=np.cumsum([0, *groups_T]),
-        group_count_G=np.concatenate(group_counts),
-        group_first_G1=np.concatenate([[0], np.cumsum(np.concatenate(group_sizes))]),
-        around=np.concatenate(around),
-        boundary_T=np.array(boundary_T),
-    )
 
 
 def _distinct(

@@ -28,7 +28,8 @@ Row = dict[str, Any]
 class OracleReport:
     """Rows of the named queries `oracle_by_slice` and `track_coverage`, in percent.
 
-    slices: the first is of all expressions; "motion words" only where texts are known. coverage: of the objects; {} without any.
+    slices: the first is of all expressions; "motion words" only where texts are known.
+    coverage: of the objects; {} without any.
     run_id: the run that `better_selection` is of, None: no run was evaluated on the tracks.
     without_tracks: the videos of the split that have none.
     open: the expressions whose best union is not certain, fractions, the widest gap first.

@@ -11,6 +11,7 @@ from tasks.stages.evaluate import EVALUATE
 from tasks.stages.ingest import INGEST
 from tasks.stages.label import LABEL
 from tasks.stages.oracle import ORACLE
+from tasks.stages.own_masks import OWN_MASKS
 from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE
 from warehouse import Commit, Warehouse
 
@@ -26,6 +27,7 @@ DEFAULT_TRACKS = Stage(
 ALL = (
     INGEST,
     DETECT,
+    OWN_MASKS,
     PRECOMPUTE,
     BOX_TRACKS,
     LABEL,

@@ -12,7 +12,15 @@ from sola_model.masks.runs import RLE
 from tasks.stage import Plan, Reads, Stage, Unit
 from tasks.stages.detect import DETECT
 from tasks.stages.ingest import INGEST
-from tasks.tables import read_boxes, read_mask_tracks, read_objects, read_video, track_tables
+from tasks.stages.own_masks import OWN_MASKS
+from tasks.tables import (
+    masks_of_objects,
+    read_boxes,
+    read_mask_tracks,
+    read_objects,
+    read_video,
+    track_tables,
+)
 from tasks.track_sets import TrackSet
 from tasks.worker import device, precision
 from warehouse import Commit, Warehouse
@@ -39,7 +47,7 @@ def sam2_tracks(
     model, settings = _sam2(track_set), track_set.extraction
     video = EncodedVideo(model, frames, prompt_features=settings.prompt_features)
     prompts = grid_prompts(model, video, settings.grid)
-    prompts += mask_prompts(dict(objects), settings.grid) if objects else []
+    prompts += mask_prompts(objects, settings.grid.stride)
     return track_prompts(model, video, prompts, settings)
 
 
@@ -81,10 +89,16 @@ def _tracks(unit: Unit) -> dict[str, pa.Table]:
     return track_tables(unit.key, TRACKERS[track_set.tracker](frames, objects, track_set))
 
 
+def _reads_beside(track_set: TrackSet) -> Reads:
+    boxes = {DETECT: ("detections",)} if track_set.boxes else {}
+    own = {OWN_MASKS: ("own_masks",)} if track_set.masks else {}
+    return {INGEST: ("frames",), PRECOMPUTE: ("prompts", "masks"), **boxes, **own}
+
+
 def _box_tracks(unit: Unit) -> dict[str, pa.Table]:
-    """Tracks of the detected boxes that no other track covers; their ids go on from the others'."""
+    """Tracks of boxes and of a user's own masks; their ids go on from those of the grid."""
     from sola_model.extraction.encoding import EncodedVideo
-    from sola_model.extraction.prompts import box_prompts
+    from sola_model.extraction.prompts import box_prompts, mask_prompts
     from sola_model.extraction.tracks import VideoTracks, track_prompts
 
     track_set: TrackSet = unit.subject
@@ -92,14 +106,16 @@ def _box_tracks(unit: Unit) -> dict[str, pa.Table]:
     precomputed = unit.commit(PRECOMPUTE)
     prompts = unit.store.read("prompts", [precomputed])
     existing = _grid_tracks(unit.store, precomputed)
-    boxes = read_boxes(unit.store, unit.commit(DETECT))
+    row = read_video(unit.store, unit.commit(INGEST))
+    boxes = read_boxes(unit.store, unit.commit(DETECT)) if track_set.boxes else []
+    own = unit.store.read("own_masks", unit.tracks(OWN_MASKS))
     extracted = VideoTracks(size=(0, 0), prompts=[], tracks=[])
-    if boxes:
+    if boxes or own.num_rows:
         model, settings = _sam2(track_set), track_set.extraction
-        row = read_video(unit.store, unit.commit(INGEST))
         frames = frames_of(row, track_set.corruption)
         video = EncodedVideo(model, frames, prompt_features=settings.prompt_features)
         found = box_prompts(model, video, boxes, settings.boxes)
+        found += mask_prompts(masks_of_objects(own, row), stride=1, source="own")
         extracted = track_prompts(model, video, found, settings, existing)
     return track_tables(unit.key, extracted, prompts.num_rows, len(existing))
 
@@ -163,11 +179,7 @@ BOX_TRACKS = Stage(
     name="box_tracks",
     command="precompute --root DIR",
     keyed_by=TRACK_KEY,
-    reads=lambda _: {
-        INGEST: ("frames",),
-        PRECOMPUTE: ("prompts", "masks"),
-        DETECT: ("detections",),
-    },
+    reads=_reads_beside,
     settings=TrackSet.unnamed,
     make=_box_tracks,
     version=3,
