@@ -11,9 +11,8 @@ from sola_model.extraction.prompts import PromptMask
 from sola_model.extraction.tracks import VideoTracks
 from sola_model.metrics.jf import RLE, empty_rle
 from tasks.tables import track_tables
+from tasks.track_sets import GIVEN
 from warehouse import TABLES, Key
-
-GIVEN = "given"  # source of their prompts, which are their masks in the first frame with one
 
 
 def given_tables(
@@ -22,7 +21,10 @@ def given_tables(
     size: tuple[int, int],
     tokens_NTD: np.ndarray | None = None,
 ) -> dict[str, pa.Table]:
-    """The tables of tracks that are each seen in some frame; None: nothing in this frame."""
+    """The tables of tracks that are each seen in some frame; None: nothing in this frame.
+
+    What prompts a track is its mask in the first frame that has one.
+    """
     prompts, found = [], []
     for n, masks in enumerate(tracks):
         first, prompt = next((t, rle) for t, rle in enumerate(masks) if rle is not None)

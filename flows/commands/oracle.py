@@ -58,11 +58,12 @@ def oracle(
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
-    """How good tracks can be: the best union for each expression, with a certificate.
+    """How good tracks can be: the best union for each expression.
+
+    With a certificate, or what is lacking to one. Tracks are a set of the warehouse, or with
+    --ground-truth and --file those of any method.
 
     Example: `sola oracle --dataset mevis --split valid_u`
-
-    Tracks are a set of the warehouse, or with --ground-truth and --file those of any method.
     """
     from flows.progress import video_progress
     from tasks.track_sets import tracks_for
