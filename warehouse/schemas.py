@@ -144,7 +144,7 @@ TABLES: dict[str, pa.Schema] = {
         _field("tracker", pa.string(), "what follows objects through a video, for example sam2"),
         _field("checkpoint", pa.string(), "weights, as they were named"),
         _field("weights", pa.string(), "sha256 of the weights; null: not known", nullable=True),
-        _field("sources", pa.string(), "of prompt masks: grid, boxes, masks (ground truth), own"),
+        _field("sources", pa.string(), "of prompt masks: grid, boxes, masks (truth), own; given"),
         _field("precision", pa.string(), "float32 or bfloat16; null: not known", nullable=True),
         _field("corruption", pa.string(), "of the frames; null: as they are", nullable=True),
         _field("settings", pa.string(), "all of it as JSON"),
@@ -166,7 +166,8 @@ TABLES: dict[str, pa.Schema] = {
         _field(
             "source",
             pa.string(),
-            "grid, box, own (a user's mask) or mask (a ground-truth mask, training only)",
+            "grid, box, own (a user's mask), mask (a ground-truth mask, training only) or given (an "
+            "imported track's first mask)",
         ),
         _field(
             "expression_id",
