@@ -166,8 +166,8 @@ TABLES: dict[str, pa.Schema] = {
         _field(
             "source",
             pa.string(),
-            "grid, box, own (a user's mask), mask (a ground-truth mask, training only) or given (an "
-            "imported track's first mask)",
+            "grid, box, own (a user's mask), mask (a ground-truth mask, training only) or given "
+            "(an imported track's first mask)",
         ),
         _field(
             "expression_id",
@@ -330,8 +330,6 @@ TABLES: dict[str, pa.Schema] = {
         _field("candidates", pa.int32(), "number of tracks it may select"),
         *_union("j", "mean J"),
         *_union("jf", "J&F"),
-        _field("greedy_j", pa.float64(), "mean J of what `scores` has as the oracle, in [0, 1]"),
-        _field("greedy_jf", pa.float64(), "J&F of that, in [0, 1]"),
     ),
     "object_coverage": _schema(
         "One row per annotated object and track set: how well the tracks cover it.",

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from sola_model.masks.runs import RunTrack, areas_of, empty_track, intersections_of
 from sola_model.metrics.jf import j_and_f, ratio_or_one
-from sola_model.metrics.oracle import oracle_selection, video_cells
+from sola_model.metrics.oracle import video_cells
 from sola_model.metrics.union_scores import ScoredVideo, flipped, probe, score, scored_video
 
 EXACT = 1e-9  # a bound this little above what was found certifies it
-WORK = 100_000_000  # cells and corners that a search visits: about a second
+WORK = 200_000_000  # cells and corners that a search visits: about a second
 MOST = 256  # tracks that are searched; of more, those that by themselves have the highest J
 
 
@@ -41,11 +41,10 @@ class BestUnion(NamedTuple):
 
 
 class BestUnions(NamedTuple):
-    """The best unions by mean J and by J&F, and what the search without a certificate found."""
+    """The best unions by mean J and by J&F."""
 
     j: BestUnion
     jf: BestUnion
-    greedy: tuple[int, ...]
 
 
 def best_unions(
@@ -71,16 +70,15 @@ def best_unions(
         empty = empty_track(target.height, target.width, len(target))
         score = j_and_f(target, empty, void)
         j, jf = (BestUnion((), value, value) for value in (score.j, score.jf))
-        return BestUnions(j, jf, ())
+        return BestUnions(j, jf)
     cells = video_cells(some, [target], void)
     video = scored_video(cells, some, target, void)
-    greedy = oracle_selection(cells, 0, range(len(some)))
-    found_j = _search(video, False, _set(greedy), work)
+    found_j = _search(video, False, 0, work)
     found_jf = _search(video, True, found_j[0], work) if with_f else found_j
     beyond = max(left_out, default=0.0)
     j = _named(found_j, searched, beyond)
     jf = _named(found_jf, searched, (beyond + 1) / 2 if left_out else 0.0)
-    return BestUnions(j, jf, tuple(searched[n] for n in greedy))
+    return BestUnions(j, jf)
 
 
 def _named(found: tuple[int, float, float], searched: Sequence[int], beyond: float) -> BestUnion:
@@ -126,12 +124,16 @@ def _search(video: ScoredVideo, with_f: bool, start: int, work: int) -> tuple[in
     limit = max(work // video.cost(with_f), 4 * video.tracks)  # of scores
     best, value, done = _climbed(video, with_f, start)
     numbers = count()  # of equal bounds the first goes first
-    nodes = [(-np.inf, next(numbers), 0, (1 << video.tracks) - 1)]
+    everything = (1 << video.tracks) - 1
+    nothing, bound = score(video, _words(0, video), _words(everything, video), with_f)
+    if nothing > value:
+        best, value = 0, nothing
+    nodes = [(-bound, next(numbers), 0, everything)]
     while nodes and -nodes[0][0] > value + EXACT:
         bound, _, chosen, left = heapq.heappop(nodes)
         while left:
             if done > limit:
-                return best, value, min(-bound, 1.0)
+                return best, value, min(float(-bound), 1.0)
             value_N, with_N, without_N = probe(
                 video, _words(chosen, video), _words(left, video), with_f
             )
@@ -163,7 +165,7 @@ def _climbed(video: ScoredVideo, with_f: bool, chosen: int) -> tuple[int, float,
     value, done = score(video, _words(chosen, video), _words(chosen, video), with_f)[0], 1
     while True:
         value_N = flipped(video, _words(chosen, video), with_f)
-        done += video.tracks
+        done += len(value_N)
         n = int(value_N.argmax())
         if value_N[n] <= value + EXACT:
             return chosen, value, done

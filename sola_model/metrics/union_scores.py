@@ -48,7 +48,7 @@ class ScoredVideo(NamedTuple):
     def cost(self, with_f: bool) -> int:
         """What one score visits."""
         words = self.cell_covers_CW.shape[1]
-        visited = len(self.cell_area_C) * words
+        visited = 2 * words * len(self.cell_area_C)
         if with_f:
             visited += 4 * words * len(self.near_K) + len(self.around)
         return max(visited, 1)

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 
-from sola_model.masks.runs import pack, union
+from sola_model.masks.runs import pack
 from sola_model.metrics.best_union import WORK, BestUnions, best_unions
 from sola_model.metrics.jf import j_and_f_many
 from tasks.stage import Plan, Stage, Unit
@@ -55,8 +55,6 @@ def _oracle(unit: Unit) -> dict[str, pa.Table]:
         for e in members:
             candidates = tuple(np.flatnonzero(candidates_EN[e]).tolist())
             unions = best(target, candidates)
-            masks = union([truth.nothing, *(tracks[n] for n in unions.greedy)])
-            (greedy,) = j_and_f_many(truth.targets[target], [masks], truth.void)
             found[e] = {
                 "expression_id": names[e],
                 "candidates": len(candidates),
@@ -66,8 +64,6 @@ def _oracle(unit: Unit) -> dict[str, pa.Table]:
                 "jf": unions.jf.value,
                 "jf_bound": unions.jf.bound,
                 "jf_tracks": list(unions.jf.tracks),
-                "greedy_j": greedy.j,
-                "greedy_jf": greedy.jf,
             }
     usable = np.flatnonzero(candidates_EN.any(axis=0)).tolist()
     covered = []

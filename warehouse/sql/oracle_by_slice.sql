@@ -1,7 +1,8 @@
 -- Oracle of each track set in percent, what better tracks or a better selection would bring, by groups
 -- of expressions; the group "all" is of all. oracle_bound: no union of tracks has more; certified:
 -- the share of expressions for which the best union was found for certain. better_selection is of
--- a run that was evaluated on the tracks, one row for each, and null without any.
+-- a run that was evaluated on the tracks, one row for each, and null without any; not_found_before
+-- is what the oracle has that `scores` lacks, which is found without a bound.
 WITH sliced AS (
     SELECT dataset, split, video_id, expression_id, 'all' AS slice, 0 AS place, '' AS value
     FROM expressions
@@ -20,10 +21,10 @@ SELECT
     round(100 * avg(oracles.j), 2) AS oracle_j,
     round(100 * avg(jf_bound), 2) AS oracle_bound,
     round(100 * avg((jf_bound <= oracles.jf + 1e-9)::INTEGER), 2) AS certified,
-    round(100 * avg(oracles.jf - greedy_jf), 2) AS lost_by_greedy,
     round(avg(len(jf_tracks)), 2) AS tracks_needed,
     round(100 * avg(1 - oracles.jf), 2) AS better_tracks,
-    round(100 * avg(oracles.jf - scores.jf), 2) AS better_selection
+    round(100 * avg(oracles.jf - scores.jf), 2) AS better_selection,
+    round(100 * avg(oracles.jf - oracle_jf), 2) AS not_found_before
 FROM oracles
 JOIN sliced USING (dataset, split, video_id, expression_id)
 LEFT JOIN (FROM scores WHERE NOT stale) AS scores
