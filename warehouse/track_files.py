@@ -46,13 +46,18 @@ class TrackFile(Protocol):
         ...
 
 
+def check_file(path: Path) -> None:
+    """Raise SourceError unless there is such a file or folder."""
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder")
+
+
 def open_tracks(path: Path, videos: Sequence[str]) -> TrackFile:
     """The tracks in a file or folder that are of some of these videos.
 
     Raises SourceError when it is of none of the layouts, or has tracks of another video.
     """
-    if not path.exists():
-        raise SourceError(f"{path}: no such file or folder")
+    check_file(path)
     if path.is_dir() or path.suffix.lower() == ".zip":
         found: TrackFile = _Images(path, videos)
     else:

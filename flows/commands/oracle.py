@@ -66,8 +66,11 @@ def oracle(
     Example: `sola oracle --dataset mevis --split valid_u`
     """
     from flows.progress import video_progress
+    from tasks.runs import find_run
     from tasks.track_sets import tracks_for
     from warehouse import Key, Warehouse
+    from warehouse.annotations import guess_protocol
+    from warehouse.track_files import check_file
 
     with explained():
         if format not in ("table", "json"):
@@ -77,6 +80,8 @@ def oracle(
         failed = 0
         with ExitStack() as stack:
             if ground_truth and file:
+                protocol = protocol or guess_protocol(ground_truth)
+                check_file(file)
                 from tasks.results.oracle import GIVEN, file_measured, oracle_report
 
                 how = (protocol, workers, video_progress, work * MILLION)
@@ -85,6 +90,8 @@ def oracle(
             else:
                 store = Warehouse(warehouse)
                 track_set = tracks_for(store, dataset, split, tracks).name
+                if run is not None:
+                    find_run(store, run)
                 from tasks.results.oracle import measure, oracle_report
 
                 on = Key(dataset=dataset, split=split, track_set=track_set)

@@ -48,12 +48,12 @@ def import_tracks(
     from sola_model.recipes import chosen_recipe
     from warehouse import Warehouse
     from warehouse.sources.base import check_path_name
+    from warehouse.track_files import check_file
 
     with explained():
         check_path_name(name or file.stem, "the name of the tracks")
         check_ingested(Warehouse(warehouse), dataset, split)
-        if not file.exists():
-            raise ValueError(f"{file}: no such file or folder")
+        check_file(file)
         made_by = None
         if not no_tokens:
             used = recipe_to_use(warehouse, recipe, sam2)

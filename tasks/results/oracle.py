@@ -11,11 +11,12 @@ from typing import Any
 from sola_model.metrics.best_union import EXACT, WORK
 from tasks.given_tracks import given_tables
 from tasks.parallel import Progress, each_video
+from tasks.results.score import check_protocol
 from tasks.stage import Outcome, make_each
 from tasks.stages.oracle import ORACLE, oracle_plan
 from tasks.tables import source_tables
 from warehouse import Key, Warehouse, WarehouseError
-from warehouse.annotations import AnnotatedVideo, guess_protocol, read_annotations
+from warehouse.annotations import AnnotatedVideo, read_annotations
 from warehouse.queries import load_query
 from warehouse.sources.base import SourceError, SourceExpression, SourceVideo
 from warehouse.track_files import TrackFile, open_tracks, read_tracks
@@ -131,7 +132,7 @@ def _without(row: Row, names: tuple[str, ...]) -> Row:
 def file_measured(
     ground_truth: Path,
     tracks: Path,
-    protocol: str | None,
+    protocol: str,
     workers: int | None,
     progress: Progress,
     work: int = WORK,
@@ -142,7 +143,8 @@ def file_measured(
 
     Raises SourceError (ValueError) when either is at fault.
     """
-    videos = read_annotations(ground_truth, protocol or guess_protocol(ground_truth))
+    check_protocol(protocol)
+    videos = read_annotations(ground_truth, protocol)
     file = open_tracks(tracks, [video.video_id for video in videos])
     with TemporaryDirectory(prefix="sola-oracle-") as folder:
         store = Warehouse.create(folder)

@@ -42,7 +42,7 @@ def _oracle(unit: Unit) -> dict[str, pa.Table]:
     video, objects = read_video(store, ingested), read_objects(store, ingested)
     expressions = read_expressions(store, ingested)
     names = [expression.expression_id for expression in expressions]
-    candidates_EN = read_candidates(store, commits, names)
+    candidates_EN = read_candidates(store, commits, [*names, ""])  # "": those of all expressions
     tracks = [pack(track) for track in read_mask_tracks(store, *commits)]
     truth = truth_of(video, expressions, objects)
 
