@@ -34,6 +34,7 @@ bench: $(INSTALLED)  ## speed ratios against the plain way
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.oracle
 	$(BIN)/python -m benchmarks.shared_tracks
 	$(BIN)/python -m benchmarks.prompt_settings
 	$(BIN)/python -m benchmarks.host_work

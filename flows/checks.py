@@ -12,7 +12,7 @@ from sola_model.extraction.checkpoints import check_checkpoint
 from sola_model.recipes import RECIPES, Recipe, check_concerns, chosen_recipe, override
 from tasks.runs import Run, find_run, last_recipe
 from tasks.shards import in_shard
-from tasks.track_sets import sets_of, tracks_for
+from tasks.track_sets import check_tokens, sets_of, tracks_for
 from warehouse import Warehouse, WarehouseError
 from warehouse.corruptions import check_corruption
 from warehouse.own_video import check_own_video
@@ -122,7 +122,7 @@ def check_train(
     held_out = splits_of(datasets, validation)
     for dataset, split in training:
         named = set(tracks) & sets_of(store, dataset, split).keys()
-        tracks_for(store, dataset, split, next(iter(named), None))
+        check_tokens(tracks_for(store, dataset, split, next(iter(named), None)))
     for dataset, split in held_out if validation != ["valid_u"] else []:
         tracks_for(store, dataset, split)
     if tracks:

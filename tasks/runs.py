@@ -7,7 +7,7 @@ from typing import Any
 from sola_model.recipes import RECIPES, Recipe, recipe_from
 from sola_model.selector.calibration import Calibration
 from tasks.stage import Stage
-from tasks.track_sets import TrackSet, tracks_for
+from tasks.track_sets import TrackSet, check_tokens, tracks_for
 from warehouse import Key, Warehouse, WarehouseError
 
 TRAIN = Stage(
@@ -70,9 +70,9 @@ class Run:
         """The track set of a split to select from: as those it was trained on, unless `named`.
 
         Raises:
-            WarehouseError: there is no such set.
+            WarehouseError: there is no such set, or it has no tokens.
         """
-        return tracks_for(store, dataset, split, named, self.tokens)
+        return check_tokens(tracks_for(store, dataset, split, named, self.tokens))
 
 
 def find_run(store: Warehouse, run_id: str | None) -> Run:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from sola_model.settings import essential
 from tasks.own_video import DATASET, SPLIT
+from tasks.track_sets import GIVEN
 from tasks.worker import Clock
 from warehouse import Commit, Key, Warehouse, fingerprint
 from warehouse.commit_table import BATCH, KEYS, content_column, key_table, keys_of, with_fields
@@ -79,6 +80,8 @@ class Stage:
         named = " ".join(words)
         if not key.track_set:
             return f"`{named}`"
+        if key.track_set.startswith(f"{GIVEN}-"):
+            named = named.replace("precompute --root DIR", "import-tracks FILE")
         if self.command.startswith("precompute"):
             return f"`{named}` with the settings of track set {key.track_set}"
         return f"`{named} --tracks {key.track_set}`"

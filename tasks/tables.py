@@ -189,9 +189,9 @@ def read_candidates(
     """Which tracks each expression may select (E, N), by track id, as inference does it.
 
     All grid tracks (the background, sola_model/selector/background.py), those of a user's own
-    masks and those of the expression's own boxes; never the tracks of ground-truth masks, which
-    are for training only. `tracks` are the video's commits of "precompute" and, if there is one,
-    "box_tracks".
+    masks, given ones, and those of the expression's own boxes; never the tracks of ground-truth
+    masks, which are for training only. `tracks` are the video's commits of "precompute" and, if
+    there is one, "box_tracks".
 
     Raises ValueError when without the background there are no tracks: the video has no boxes.
     """
@@ -204,7 +204,7 @@ def read_candidates(
     count = sum(prompt["fate"] == "tracked" for prompt in prompts)
     candidates_EN = np.zeros((len(expression_ids), count), bool)
     row = {expression_id: e for e, expression_id in enumerate(expression_ids)}
-    for_all = ("grid", "own") if background else ("own",)
+    for_all = ("grid", "own", "given") if background else ("own", "given")
     for prompt in prompts:
         if prompt["source"] in for_all:
             if prompt["fate"] == "tracked":

@@ -21,6 +21,9 @@ from tasks.worker import precision as own_precision
 from warehouse import TABLES, Key, Warehouse, WarehouseError, fingerprint
 from warehouse.commits import Making
 from warehouse.corruptions import check_corruption
+from warehouse.sources.base import check_path_name
+
+GIVEN = "given"  # tracker of imported tracks, and what the names of their sets begin with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +39,32 @@ class BoxSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GivenTracks:
+    """Tracks of another method, which are imported.
+
+    name: of the method, or of the file. identity: of the file's content. tokens: whether our SAM2
+    made object tokens of them.
+    """
+
+    name: str
+    identity: str
+    tokens: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackSet:
     """How the tracks of a video are made.
 
-    tracker: one of `tasks.stages.precompute.TRACKERS`.
-    checkpoint: its weights as they were named; weights: their sha256, None if not known (format 2:
-        then `checkpoint` ends in what tells them from others, "@" and digits, and is no file).
+    tracker: one of `tasks.stages.precompute.TRACKERS`, or "given": the tracks were imported.
+    checkpoint: its weights as they were named, of given tracks those that made the tokens.
+    weights: their sha256, None if not known (format 2: then `checkpoint` ends in what tells them
+        from others, "@" and digits, and is no file).
     extraction: settings of prompts and tracks.
     precision: that it computes in; None if not known.
     corruption: of the frames, such as "gaussian_noise-3".
     boxes: what prompts beside the grid; None: nothing.
     masks: the name of a folder of a user's masks that prompt, too; None: none do.
+    given: the tracks of another method that these are; None: they were made here.
     known_as: the name under which a warehouse has it; "": it follows from the rest.
     """
 
@@ -58,11 +76,14 @@ class TrackSet:
     corruption: str | None = None
     boxes: BoxSource | None = None
     masks: str | None = None
+    given: GivenTracks | None = None
     known_as: str = ""
 
     @property
     def sources(self) -> str:
         """Where its prompt masks are from, such as grid+boxes."""
+        if self.given:
+            return "given"
         truth = self.extraction.ground_truth
         others = {"boxes": self.boxes, "own": self.masks, "masks": truth}
         return "+".join(["grid", *(name for name, there in others.items() if there)])
@@ -72,9 +93,15 @@ class TrackSet:
         """A short name that no other set has: weights, sources and a hash of everything."""
         if self.known_as:
             return self.known_as
-        parts = [Path(self.checkpoint).name.removesuffix(".pt"), self.sources]
+        of = Path(self.checkpoint).name.removesuffix(".pt")
+        parts = [GIVEN, self.given.name] if self.given else [of, self.sources]
         parts += [self.corruption] if self.corruption else []
         return "-".join([*parts, fingerprint(set=essential(self.unnamed()))[:8]])
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether its tracks have object tokens."""
+        return self.given is None or self.given.tokens
 
     @property
     def tokens(self) -> dict[str, Any]:
@@ -86,8 +113,9 @@ class TrackSet:
     def unnamed(self) -> "TrackSet":
         """What its tracks depend on: not under which names weights and boxes were given."""
         boxes = self.boxes and replace(self.boxes, name="")
+        given = self.given and replace(self.given, name="")
         checkpoint = "" if self.weights else self.checkpoint
-        return replace(self, checkpoint=checkpoint, boxes=boxes, known_as="")
+        return replace(self, checkpoint=checkpoint, boxes=boxes, given=given, known_as="")
 
     def without_boxes(self) -> "TrackSet":
         """What the tracks of the grid (and of ground truth) depend on."""
@@ -142,6 +170,34 @@ def track_set_of(
         boxes=found,
         masks=Path(masks).resolve().name if masks else None,
     )
+
+
+def made_given(given: GivenTracks, sam2: Recipe | None = None) -> TrackSet:
+    """The set of imported tracks; `sam2`: the recipe whose SAM2 makes their tokens.
+
+    Raises:
+        ValueError: there is no such checkpoint, or the name is not usable.
+    """
+    check_path_name(given.name, "the name of the tracks")
+    return TrackSet(
+        tracker=GIVEN,
+        checkpoint=sam2.sam2 if sam2 else "",
+        weights=checkpoint_identity(sam2.sam2) if sam2 else None,
+        extraction=Extraction(),
+        precision=own_precision() if sam2 else None,
+        given=given,
+    )
+
+
+def check_tokens(track_set: TrackSet) -> TrackSet:
+    """The set. Raises WarehouseError when its tracks have no object tokens."""
+    if not track_set.has_tokens:
+        raise WarehouseError(
+            f"the tracks {track_set.name} were imported without tokens, which training, evaluation "
+            "and search read. Import the file again without --no-tokens, or take other tracks with "
+            "--tracks. `sola oracle`, `sola export --what all-tracks` and `sola score` need none."
+        )
+    return track_set
 
 
 def remember(

@@ -25,6 +25,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "label": ("pseudo_labels",),
     "train": ("runs", "training_metrics"),
     "evaluate": ("predictions", "scores", "threshold_scores"),
+    "oracle": ("oracles", "object_coverage"),
     "baseline": ("frame_predictions", "scores"),
     "experiment": ("experiments",),
     "track_set": ("track_sets",),

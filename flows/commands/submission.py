@@ -124,7 +124,8 @@ def export(
     what: Annotated[
         str,
         typer.Option(
-            help="predictions, one per expression; the tracks they select; or ground-truth."
+            help="predictions, one per expression; the tracks they select; all-tracks of a set; "
+            "or ground-truth."
         ),
     ] = "predictions",
     format: Annotated[
@@ -137,7 +138,7 @@ def export(
     warehouse: WarehousePath = HERE,
     workers: Workers = None,
 ) -> None:
-    """Predictions, the tracks they select, or the ground truth, for other tools.
+    """Predictions, the tracks they select, all tracks, or the ground truth.
 
     Example: `sola export --what tracks --format coco --out tracks.json`
 
@@ -146,6 +147,7 @@ def export(
     from flows.checks import check_ingested
     from flows.progress import video_progress
     from tasks.runs import find_run
+    from tasks.track_sets import tracks_for
     from warehouse import Warehouse
     from warehouse.outputs import check_output, files_of
 
@@ -154,6 +156,8 @@ def export(
         check_output(out, files_of(store, out))
         if what == "ground-truth":
             check_ingested(store, dataset, split)
+        elif what == "all-tracks":
+            tracks_for(store, dataset, split, tracks)
         else:
             find_run(store, run).tracks_of(store, dataset, split, tracks)
         from tasks.results.export import export as write

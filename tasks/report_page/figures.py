@@ -148,6 +148,8 @@ class SplitFigures:
     calibration: Answer
     histogram: Answer
     slices: Answer
+    oracle: Answer  # no row: `sola oracle` was not run on the tracks
+    coverage: Answer  # of its objects
     worst: Answer
     best: Answer
     videos: Answer
@@ -210,6 +212,8 @@ def split_figures(
         calibration=named("calibration"),
         histogram=named("iou_histogram", "dataset, split, track_set", of_tracks),
         slices=named("scores_by_slice"),
+        oracle=named("oracle_by_slice"),
+        coverage=named("track_coverage", "dataset, split, track_set", of_tracks),
         worst=over_expressions(FEATURE, condition="", order="jf, oracle_jf DESC", limit=FEATURED),
         best=over_expressions(
             FEATURE, condition=" AND targets > 0", order="jf DESC, oracle_jf", limit=FEATURED

@@ -1,4 +1,4 @@
-"""Export a run's predictions, the tracks that it selects, or the ground truth, for other tools.
+"""Export a run's predictions, the tracks that it selects, all tracks or the ground truth.
 
 As COCO-style video instances (the JSON of YouTube-VIS), or as palette PNGs in a zip.
 """
@@ -21,16 +21,20 @@ from tasks.results.ground_truth import (
 )
 from tasks.results.predictions import (
     EvaluatedVideo,
+    TrackedVideo,
     VideoPredictions,
     evaluated_videos,
     read_predictions,
+    tracked_videos,
 )
 from tasks.runs import find_run
+from tasks.tables import read_mask_tracks, read_video
+from tasks.track_sets import tracks_for
 from warehouse import Warehouse
 from warehouse.outputs import check_output, files_of
 from warehouse.submissions import encode_mask, label_palette, write_zip
 
-WHAT = ("predictions", "tracks", "ground-truth")
+WHAT = ("predictions", "tracks", "all-tracks", "ground-truth")
 FORMATS = ("coco", "png")
 LABELS = 255  # of a palette image
 
@@ -52,8 +56,9 @@ def export(
     Instances are the predictions, one per expression, or the tracks that an expression selects,
     with the highest of their alignment scores. Images show a selected track by its label, counted
     from 1 in the order of track ids, where tracks overlap the one with the higher score: for each
-    expression, or for all tracks of a video together. For the ground truth, which is of no run,
-    see `tasks.results.ground_truth`.
+    expression, or for all tracks of a video together. All tracks of a track set, but for those of
+    ground-truth masks, are instances only, and of no run, as is the ground truth, for which see
+    `tasks.results.ground_truth`.
 
     Raises ValueError for an unknown `what` or `format`, (OutputError) when `out` cannot be written,
     (WarehouseError) when predictions are missing, and for images of more than 255 tracks.
@@ -68,6 +73,13 @@ def export(
         if format == "png":
             return write_labels(out, each_video(label_files, truths, workers, "export", progress))
         return write_coco(out, each_video(truth_instances, truths, workers, "export", progress))
+    if what == "all-tracks":
+        if format != "coco":
+            raise ValueError(
+                "all tracks overlap, which a palette image cannot show: export as coco"
+            )
+        tracked = tracked_videos(store, dataset, split, tracks_for(store, dataset, split, tracks))
+        return write_coco(out, each_video(_all_tracks, tracked, workers, "export", progress))
     found = find_run(store, run)
     track_set = found.tracks_of(store, dataset, split, tracks)
     videos = evaluated_videos(store, found, dataset, split, track_set)
@@ -76,6 +88,24 @@ def export(
         return write_zip(out, (file for files in images for file in files))
     instances = each_video(partial(_instances, what), videos, workers, "export", progress)
     return write_coco(out, instances)
+
+
+def _all_tracks(video: TrackedVideo) -> tuple[Row, dict[str, list[Row]]]:
+    """The video and its mask tracks, without their numbers."""
+    store = Warehouse(video.warehouse)
+    row = read_video(store, video.ingested)
+    size = {"height": row["height"], "width": row["width"], "length": row["frame_count"]}
+    files = [f"{row['video_id']}/{frame}.jpg" for frame in row["frames"]]
+    prompts = store.read("prompts", video.tracks).to_pylist()
+    of_truth = {p["track_id"] for p in prompts if p["source"] == "mask" and p["fate"] == "tracked"}
+    tracks = read_mask_tracks(store, *video.tracks)
+    return {"name": row["video_id"], "file_names": files, **size}, {
+        "annotations": [
+            {"track_id": track_id, **segmentations(masks), **size}
+            for track_id, masks in enumerate(tracks)
+            if track_id not in of_truth
+        ]
+    }
 
 
 def _instances(what: str, video: EvaluatedVideo) -> tuple[Row, dict[str, list[Row]]]:

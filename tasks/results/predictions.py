@@ -51,6 +51,40 @@ class VideoPredictions:
         return mask_HW
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrackedVideo:
+    """Where a video and its tracks are."""
+
+    warehouse: str
+    ingested: Commit
+    tracks: tuple[Commit, ...]  # of the grid and, if there are any, of boxes
+
+
+def tracked_videos(
+    store: Warehouse, dataset: str, split: str, track_set: TrackSet
+) -> list[TrackedVideo]:
+    """All videos of a split that have tracks of this set.
+
+    Raises WarehouseError when tracks are of frames that were replaced since.
+    """
+    where = {"dataset": dataset, "split": split}
+    ingested = store.current("ingest", **where)
+    found: dict[Key, list[Commit]] = {}
+    for stage in ("precompute", "box_tracks"):
+        for key, commit in store.current(stage, track_set=track_set.name, **where).items():
+            found.setdefault(key.of(track_set=""), []).append(commit)
+    if stale := store.stale([commit for commits in found.values() for commit in commits]):
+        raise WarehouseError(
+            f"{dataset}/{split}: the tracks {track_set.name} of {len(stale)} videos are of frames "
+            f"that were replaced since. Run {to_mend(store, stale)}."
+        )
+    return [
+        TrackedVideo(warehouse=store.url, ingested=ingested[key], tracks=tuple(commits))
+        for key, commits in found.items()
+        if key in ingested
+    ]
+
+
 def evaluated_videos(
     store: Warehouse, run: Run, dataset: str, split: str, track_set: TrackSet
 ) -> list[EvaluatedVideo]:

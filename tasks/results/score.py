@@ -87,6 +87,12 @@ class SubmissionScores:
         return report
 
 
+def check_protocol(protocol: str) -> None:
+    """Raise ValueError when there is none of this name."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}; valid are: {', '.join(PROTOCOLS)}")
+
+
 def score_submission(
     ground_truth: Path,
     predictions: Path,
@@ -103,8 +109,7 @@ def score_submission(
     missing, do not decode or have another size.
     """
     protocol = protocol or guess_protocol(ground_truth)
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; valid are: {', '.join(PROTOCOLS)}")
+    check_protocol(protocol)
     videos = read_annotations(ground_truth, protocol)
     if not any(video.expressions for video in videos):
         raise SourceError(f"{ground_truth}: lists no expressions, so there is nothing to score")

@@ -21,7 +21,7 @@ from tasks.runs import TRAIN, Run
 from tasks.stage import Plan, Stage, Unit
 from tasks.stages.precompute import PRECOMPUTE
 from tasks.tables import read_candidates, read_track_features, rows
-from tasks.track_sets import sets_of
+from tasks.track_sets import check_tokens, sets_of
 from tasks.worker import device
 from warehouse import Commit, Key, Warehouse, WarehouseError, fingerprint
 from warehouse.commit_table import KEYS, keys_of, with_fields
@@ -96,9 +96,9 @@ def vector_plan(
         sets = sets_of(store, *name)
         like = about.run.tokens
         if tracks is None:
-            fitting = [n for n, s in sets.items() if like in (None, s.tokens)]
+            fitting = [n for n, s in sets.items() if like in (None, s.tokens) and s.has_tokens]
         else:
-            fitting = [n for n in sets if n == tracks]
+            fitting = [check_tokens(s).name for n, s in sets.items() if n == tracks]
         chosen |= {name: fitting[0]} if fitting else {}
     of_splits = [
         current_keys(store, "precompute", dataset=name[0], split=name[1], track_set=track_set)

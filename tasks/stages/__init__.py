@@ -10,6 +10,7 @@ from tasks.stages.detect import DETECT
 from tasks.stages.evaluate import EVALUATE
 from tasks.stages.ingest import INGEST
 from tasks.stages.label import LABEL
+from tasks.stages.oracle import ORACLE
 from tasks.stages.own_masks import OWN_MASKS
 from tasks.stages.precompute import BOX_TRACKS, PRECOMPUTE
 from warehouse import Commit, Warehouse
@@ -33,6 +34,7 @@ ALL = (
     LABEL,
     TRAIN,
     EVALUATE,
+    ORACLE,
     BASELINE,
     EXPERIMENT,
     TRACK_SET,

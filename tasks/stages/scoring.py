@@ -37,7 +37,7 @@ def score_tables(
     candidate of an expression. Expressions with the same target are scored together, and each of
     their predictions once, however many thresholds and expressions lead to it.
     """
-    nothing, void, targets, members_of = _truth(video, expressions, objects)
+    nothing, void, targets, members_of = truth_of(video, expressions, objects)
     packed = [pack(track) for track in tracks]
     cells = video_cells(packed, targets, void) if targets else None
     area_N = [areas_of(track).sum() for track in packed]
@@ -76,7 +76,7 @@ def baseline_scores(
     objects: Mapping[str, Sequence[RLE]],
 ) -> pa.Table:
     """The table `scores` of predictions that are no union of tracks, one of each expression."""
-    _, void, targets, members_of = _truth(video, expressions, objects)
+    _, void, targets, members_of = truth_of(video, expressions, objects)
     by_expression: dict[int, Row] = {}
     for target, members in zip(targets, members_of, strict=True):
         masks = [pack(predictions[e]) for e in members]
@@ -91,7 +91,7 @@ def baseline_scores(
     return _table("scores", key, [by_expression[e] for e in sorted(by_expression)])
 
 
-class _Truth(NamedTuple):
+class Truth(NamedTuple):
     """Of one video: a track without masks, pixels that do not count, the distinct targets, and
     for each target the expressions that mean it, by index."""
 
@@ -101,18 +101,19 @@ class _Truth(NamedTuple):
     members_of: list[list[int]]
 
 
-def _truth(
+def truth_of(
     video: Mapping[str, Any],
     expressions: Sequence[Expression],
     objects: Mapping[str, Sequence[RLE]],
-) -> _Truth:
+) -> Truth:
+    """The targets of a video, a row of `videos`; an unlabelled expression is no member of any."""
     nothing = empty_track(video["height"], video["width"], video["frame_count"])
     meant: dict[tuple[str, ...], list[int]] = {}  # names of target objects -> their expressions
     for e, expression in enumerate(expressions):
         if expression.object_ids is not None:
             names = tuple(sorted(set(expression.object_ids) & set(objects)))
             meant.setdefault(names, []).append(e)
-    return _Truth(
+    return Truth(
         nothing=nothing,
         void=pack(objects[VOID]) if VOID in objects else None,
         targets=[union([nothing, *(pack(objects[name]) for name in names)]) for names in meant],

@@ -22,7 +22,14 @@ from tasks.runs import TRAIN, Run, find_run
 from tasks.stage import plain
 from tasks.stages import to_mend
 from tasks.stages.label import label_plan
-from tasks.track_sets import TrackSet, differences, made_as, sets_of, tracks_for
+from tasks.track_sets import (
+    TrackSet,
+    check_tokens,
+    differences,
+    made_as,
+    sets_of,
+    tracks_for,
+)
 from tasks.training.judge import SelectionJudge
 from tasks.training.training_set import TrainingSet, training_set, video_contents
 from tasks.worker import Clock, device
@@ -188,7 +195,8 @@ def _track_sets(store: Warehouse, asked: Training) -> dict[Split, TrackSet]:
     """The track set of each split, training splits first.
 
     Raises:
-        WarehouseError: a name is of no split's set, or sets are mixed and nobody asked for it.
+        WarehouseError: a name is of no split's set, a set has no tokens, or sets are mixed and
+            nobody asked for it.
     """
     splits = list(dict.fromkeys([*asked.training, *asked.validation]))
     there = {split: sets_of(store, *split) for split in splits}
@@ -199,7 +207,9 @@ def _track_sets(store: Warehouse, asked: Training) -> dict[Split, TrackSet]:
             f"{', '.join(sorted(known)) or 'none yet; run `sola precompute`'}."
         )
     chosen = {
-        split: tracks_for(store, *split, next((n for n in asked.tracks if n in sets), None))
+        split: check_tokens(
+            tracks_for(store, *split, next((n for n in asked.tracks if n in sets), None))
+        )
         for split, sets in there.items()
         if sets or split in asked.training
     }

@@ -18,6 +18,7 @@ from tasks.pictures.masks_on_frames import jpeg
 from tasks.stage import make_each
 from tasks.stages.ingest import ingest_split
 from tasks.stages.label import LABEL, label_plan
+from tasks.stages.oracle import ORACLE, oracle_plan
 from tasks.stages.scoring import score_tables
 from tasks.tables import read_expressions, read_objects, read_video, rows
 from tasks.track_sets import remember, track_set_of
@@ -58,6 +59,8 @@ def write_sample(folder: Path) -> Warehouse:
             _publish_scores(store, commit, seed)
     labels = label_plan(store, "demo", "valid_u", TRACKS.name, DEMO)
     make_each(LABEL, store, labels.wanted, DEMO)
+    oracles = oracle_plan(store, "demo", "valid_u", TRACKS.name)
+    make_each(ORACLE, store, oracles.wanted, oracles.subject)
     _publish_experiment(store)
     return store
 

@@ -54,6 +54,8 @@ RIGHT = {
     "submit": [*DEMO_SPLIT, "--out", "{new}"],
     "export": [*DEMO_SPLIT, "--out", "{new}"],
     "report": ["--dataset", "demo", "--out", "{new}"],
+    "oracle": DEMO_SPLIT,
+    "import-tracks": ["{data}/valid_u/mask_dict.json", *DEMO_SPLIT, "--recipe", "demo"],
 }
 OF_A_SPLIT = [
     (["--dataset", "nodata"], "nodata"),
@@ -123,12 +125,27 @@ WRONG = {
     "submit": [*OF_A_RUN, *OF_TRACKS],
     "export": [*OF_A_RUN, *OF_TRACKS],
     "report": [*OF_A_RUN, (["norun"], "there is no run norun")],
+    "import-tracks": [
+        *OF_A_SPLIT,
+        *OF_A_RECIPE,
+        *OF_SAM2,
+        (["--name", "a/b"], "not usable as a file name"),
+    ],
+    "oracle": [
+        *OF_A_RUN,
+        *OF_TRACKS,
+        (["--format", "xml"], "there is no format 'xml'"),
+        (["--file", "{data}"], "go together"),
+        (["--file", "{data}", "--ground-truth", "{data}/none"], "no split of a known layout"),
+        (["--file", "{data}/none", "--ground-truth", "{data}/valid_u"], "no such file or folder"),
+    ],
 }
 # The first arguments of these, which nothing that is added replaces.
 FIRST = {
     ("segment", "{data}/none.mp4", "a bar"): "no such file or folder",
     ("segment", "{data}/valid_u/mask_dict.json", "a bar"): "is no video",
     ("segment", "{data}/valid_u/JPEGImages/valid_u_0000", " "): "give one or more",
+    ("import-tracks", "{data}/none.json", *DEMO_SPLIT): "no such file or folder",
 }
 
 

@@ -169,6 +169,19 @@ def test_the_headline_is_that_of_scores_summary(store: Warehouse, tree: Node) ->
     assert legend[1] == f"{summary[5]:.2f}"
 
 
+def test_the_oracle_is_a_section_where_it_was_measured(store: Warehouse, tree: Node) -> None:
+    best, bound, better = store.connect().sql(
+        "SELECT 100 * avg(oracles.jf), 100 * avg(jf_bound), 100 * avg(oracles.jf - scores.jf) "
+        "FROM oracles JOIN scores USING (dataset, split, video_id, track_set, expression_id)"
+    ).fetchall()[0]  # fmt: skip
+    section = tree.by_id("s1-oracle")
+    (said,) = section.all("p")[:1]
+    assert f"has {best:.2f} on" in " ".join(said.text.split())
+    assert f"more than {bound:.2f}." in " ".join(said.text.split())
+    assert f"up to {better:.2f}." in " ".join(said.text.split())
+    assert not any(node.attributes.get("id") == "s2-oracle" for node in tree.walk())
+
+
 def test_calibration_counts_positives_by_score(store: Warehouse) -> None:
     connection = store.connect()
     pairs = connection.sql(
