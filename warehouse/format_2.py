@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from warehouse.commit_log import check_record, explained, read_pack
 from warehouse.commits import STAGES, Commit, Record, any_record, readable, record_name
 from warehouse.names import (
     RECORDS,
@@ -30,6 +29,7 @@ from warehouse.names import (
     is_temporary,
     is_weights,
 )
+from warehouse.packs import check_record, explained, read_pack
 from warehouse.reading import MARKER, format_of, write_marker
 from warehouse.schemas import FORMAT_VERSION, NewerError, WarehouseError
 from warehouse.storage import Storage, open_storage

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.collect import unused
-from warehouse.commit_log import Pack, commit_of
 from warehouse.commits import (
     CHANGED,
     STAGES,
@@ -40,6 +39,7 @@ from warehouse.names import (
     is_temporary,
     is_weights,
 )
+from warehouse.packs import Pack, commit_of
 from warehouse.schemas import (
     TABLES,
     DamagedError,

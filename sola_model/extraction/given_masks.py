@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from sola_model.extraction.encoding import EncodedVideo, frame_arguments
-from sola_model.extraction.engine import AUTOMATIC, Engine, ObjectBatches, precision
+from sola_model.extraction.engine import AUTOMATIC, Engine, precision
 from sola_model.extraction.propagation import _model_input
 from sola_model.extraction.sam2_models import SAM2Base
 from sola_model.masks.runs import RLE
+from sola_model.memory import in_batches
 
 
 @torch.inference_mode()
@@ -29,7 +30,6 @@ def given_tokens(
 ) -> np.ndarray:
     """tokens_NTD (float32) of N tracks with T masks each, at the video's size."""
     tokens_NTD = np.zeros((len(tracks), len(video), model.hidden_dim), np.float32)
-    batches = ObjectBatches(engine)
     for t in range(len(video)):
         video.announce([t, t + 1] if t + 1 < len(video) else [t])
         masks = [track[t] for track in tracks]
@@ -49,7 +49,7 @@ def given_tokens(
             return output["obj_ptr"].float().cpu().numpy()
 
         with precision(model.device):
-            parts = batches.run(pointers, len(masks))
+            parts = in_batches("objects", engine.objects, pointers, len(masks))
         if parts:
             tokens_NTD[:, t] = np.concatenate(parts)
     return tokens_NTD
