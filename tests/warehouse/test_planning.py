@@ -84,7 +84,7 @@ def test_packs_without_our_columns_are_read_by_their_records(
 
     for key in KEYS:
         warehouse.publish("label", key, "a", labels(0.5, key))
-    monkeypatch.setattr("warehouse.commit_log.pq.write_table", other)
+    monkeypatch.setattr("warehouse.packs.pq.write_table", other)
     compact(warehouse)
     collect_garbage(warehouse, 0)
     monkeypatch.setattr("warehouse.planning.FEW", 0)
