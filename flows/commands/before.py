@@ -105,7 +105,7 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What the tracks of a split will cost: hours, disk, memory and money, with intervals.
+    """What the tracks of a split will cost: hours, disk, memory and money.
 
     It reads the split and makes the tracks of three videos, which are kept: `sola precompute` with
     the same arguments goes on from there.
