@@ -119,15 +119,18 @@ def not_withdrawn(rows: pa.Table) -> pa.Table:
 
 
 def rows_for(keys: pa.Table, rows: pa.Table) -> pa.Table:
-    """The row of each of the keys; one of nulls where there is none."""
+    """The row of each of the keys, without the key; one of nulls where there is none."""
     fields = telling(keys, rows)
     found = pc.index_in(identity(keys, fields), identity(rows, fields).combine_chunks())
     found = found.combine_chunks()
-    columns = {  # one after another, which takes less memory than all at once
-        name: rows[name].unify_dictionaries().combine_chunks().take(found)
-        for name in rows.column_names
+    others = {name: rows[name] for name in rows.column_names if name not in KEYS.names}
+    schema = pa.schema([rows.schema.field(name) for name in others])
+    del rows  # each column is let go when its values are there in the order of the keys
+    columns = {
+        name: others.pop(name).unify_dictionaries().combine_chunks().take(found)
+        for name in schema.names
     }
-    return pa.table(columns, schema=rows.schema)
+    return pa.table(columns, schema=schema)
 
 
 def telling(*tables: pa.Table) -> list[str]:

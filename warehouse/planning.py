@@ -32,15 +32,14 @@ def current_keys(store: "Reading", stage: str, **where: str) -> pa.Table:
 
 
 def rows_of(store: "Reading", stage: str, keys: pa.Table, contents: Sequence[str] = ()) -> pa.Table:
-    """The current commit of each of the keys as a row; one of nulls where there is none.
+    """The current commit of each of the keys as a row, without its key; nulls where there is none.
 
     `contents`: those to have a column of.
     """
     if keys.num_rows < FEW:
-        found = current(table_of(store.current_records(stage, list(keys_of(keys))), contents))
-    else:
-        found = _rows(store, stage, contents, shared_fields(keys))
-    return rows_for(keys, found)
+        records = store.current_records(stage, list(keys_of(keys)))
+        return rows_for(keys, current(table_of(records, contents)))
+    return rows_for(keys, _rows(store, stage, contents, shared_fields(keys)))
 
 
 def are_made(
