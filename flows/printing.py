@@ -268,15 +268,27 @@ def print_comparison(comparison: Comparison) -> None:
     runs = comparison.run_a, comparison.run_b
     tracks = comparison.tracks_a, comparison.tracks_b
     a, b = runs if tracks[0] == tracks[1] else map(_with_tracks, runs, tracks)
+    of_tracks = comparison.of_tracks
+    oracle = [of_tracks.oracle] if of_tracks else []
+    differences = [comparison.overall, *oracle, *comparison.slices]
     _print(
         f"J&F on {comparison.dataset}/{comparison.split} in percent: A = {a}, B = {b}",
         ["", "", "number", "videos", "A", "B", "B - A", "95 % interval"],
-        [_difference_row(each) for each in (comparison.overall, *comparison.slices)],
+        [_difference_row(each) for each in differences],
     )
     print("interval: bootstrap over videos; across many slices some exclude 0 by chance\n")
-    for title, pairs in (("worse", comparison.worse), ("better", comparison.better)):
+    _print_most("", comparison.worse, comparison.better)
+    if of_tracks:
+        a, b = (f"{seconds:.3g} s" for seconds in (of_tracks.seconds_a, of_tracks.seconds_b))
+        print("oracle: the best union of the tracks that there are")
+        print(f"to make the tracks of a video took {a} in A, {b} in B\n")
+        _print_most("oracle ", of_tracks.worse, of_tracks.better)
+
+
+def _print_most(of: str, worse: Sequence[Pair], better: Sequence[Pair]) -> None:
+    for title, pairs in (("worse", worse), ("better", better)):
         headers = ["video", "expression", "text", "A", "B"]
-        _print(f"most {title} in B", headers, [_pair_row(pair) for pair in pairs])
+        _print(f"{of}most {title} in B", headers, [_pair_row(pair) for pair in pairs])
 
 
 def _with_tracks(run_id: str, tracks: str | None) -> str:

@@ -1,7 +1,7 @@
 """Compare two runs, expression by expression, on the same split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from sola_model.metrics.bootstrap import bootstrap_interval
@@ -12,7 +12,8 @@ from tasks.stages.evaluate import EVALUATE
 from warehouse import Key, Warehouse, WarehouseError
 
 PAIRED = """
-SELECT video_id, expression_id, text, a.jf AS jf_a, b.jf AS jf_b
+SELECT video_id, expression_id, text, a.jf AS jf_a, b.jf AS jf_b,
+    a.oracle_jf AS oracle_a, b.oracle_jf AS oracle_b
 FROM scores AS a
 JOIN scores AS b USING (dataset, split, video_id, expression_id)
 JOIN expressions USING (dataset, split, video_id, expression_id)
@@ -27,6 +28,12 @@ WHERE dataset = $dataset AND split = $split
 GROUP BY slice, place, value
 ORDER BY slice, place, value
 """
+SECONDS = """
+SELECT sum(wall_seconds) / count(DISTINCT video_id) AS seconds
+FROM commits
+WHERE dataset = $dataset AND split = $split AND track_set = $track_set AND status = 'done'
+    AND stage IN ('detect', 'precompute', 'box_tracks')
+"""
 SCORED = """
 SELECT run_id, dataset, split, track_set, count(*) AS expressions
 FROM scores
@@ -38,18 +45,29 @@ ORDER BY ALL
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """J&F of both runs for one expression, in [0, 1]."""
+    """J&F of both runs for one expression, in [0, 1], and of the oracles over their tracks.
+
+    A baseline has no oracle: None.
+    """
 
     video_id: str
     expression_id: str
     text: str
     jf_a: float
     jf_b: float
+    oracle_a: float | None = None
+    oracle_b: float | None = None
 
     @property
     def difference(self) -> float:
         """B minus A."""
         return self.jf_b - self.jf_a
+
+    def of_tracks(self) -> "Pair | None":
+        """The oracles in the place of the runs; None where there are not both."""
+        if self.oracle_a is None or self.oracle_b is None:
+            return None
+        return replace(self, jf_a=self.oracle_a, jf_b=self.oracle_b)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +89,20 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackDifference:
+    """Track set B against A: the oracles over them, where they differ most, and what they cost.
+
+    seconds_a, seconds_b: of workers for each video, mean; 0 of tracks that were copied or given.
+    """
+
+    oracle: Difference
+    worse: list[Pair]
+    better: list[Pair]
+    seconds_a: float
+    seconds_b: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Run B against run A: over all expressions, by slice, and where they differ most.
 
@@ -87,6 +119,7 @@ class Comparison:
     slices: list[Difference]
     worse: list[Pair]
     better: list[Pair]
+    of_tracks: TrackDifference | None  # None: both select from the same tracks, or one from none
 
 
 def compare_runs(
@@ -152,9 +185,41 @@ def compare_runs(
         tracks_b=tracks["tracks_b"],
         overall=_difference("all", "", pairs),
         slices=slices,
-        worse=[pair for pair in pairs if pair.difference < 0][:most],
-        better=[pair for pair in reversed(pairs) if pair.difference > 0][:most],
+        worse=_worse(pairs)[:most],
+        better=_better(pairs)[:most],
+        of_tracks=_of_tracks(
+            [] if tracks["tracks_a"] == tracks["tracks_b"] else pairs,
+            most,
+            *(
+                ask(SECONDS, {**where, "track_set": track_set})[0]["seconds"] or 0.0
+                for track_set in tracks.values()
+            ),
+        ),
     )
+
+
+def _of_tracks(
+    pairs: Sequence[Pair], most: int, seconds_a: float, seconds_b: float
+) -> TrackDifference | None:
+    pairs = [oracles for pair in pairs if (oracles := pair.of_tracks())]
+    if not pairs:
+        return None
+    return TrackDifference(
+        oracle=_difference("oracle", "", pairs),
+        worse=_worse(pairs)[:most],
+        better=_better(pairs)[:most],
+        seconds_a=seconds_a,
+        seconds_b=seconds_b,
+    )
+
+
+def _worse(pairs: Sequence[Pair]) -> list[Pair]:
+    """Those with less in B, the largest difference first."""
+    return sorted((p for p in pairs if p.difference < 0), key=lambda pair: pair.difference)
+
+
+def _better(pairs: Sequence[Pair]) -> list[Pair]:
+    return sorted((p for p in pairs if p.difference > 0), key=lambda pair: -pair.difference)
 
 
 def _refuse_stale(

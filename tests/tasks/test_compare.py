@@ -1,6 +1,8 @@
 """Two runs compared, and what the commands print of their scores."""
 
 import json
+import re
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,10 +16,13 @@ from flows.printing import print_evaluation
 from sola_model.recipes import DEMO
 from tasks.results.compare import compare_runs
 from tasks.track_sets import remember, track_set_of
+from tests.tasks import stages
 from warehouse import TABLES, Key, Warehouse, WarehouseError
+from warehouse.commits import STAGES, Making
 
 VIDEOS, EXPRESSIONS = 6, 4
 TRACKS = track_set_of(DEMO)
+OTHER = track_set_of(stages.with_tracks(DEMO, max_tracks=2))
 TARGETS = {"0": ["1"], "1": ["1", "2"], "2": [], "3": ["2"]}
 
 
@@ -100,10 +105,46 @@ def test_the_paired_difference(root: Path) -> None:
     assert len(found.better) == 6 and {p.expression_id for p in found.better} == {"1"}
 
 
+def test_two_track_sets_of_a_run(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "w")
+    store = Warehouse(tmp_path / "w")
+    remember(store, "ref-davis17", "valid_u", OTHER)
+    for video in range(VIDEOS):
+        key = Key(dataset="ref-davis17", split="valid_u", video_id=f"v{video}")
+        name = {"dataset": key.dataset, "split": key.split, "video_id": key.video_id}
+        name |= {"track_set": OTHER.name, "run_id": "a"}
+        scores = [
+            name | {"expression_id": str(e), "jf": jf("a", video, e), "oracle_jf": oracle}
+            for e, oracle in enumerate((0.9, 0.5 if video == 2 else 0.9, 0.95, 0.9))
+        ]
+        made = {"predictions": [], "scores": scores, "threshold_scores": []}
+        tables = {n: filled(n, r) for n, r in made.items()}
+        store.publish("evaluate", key.of(track_set=OTHER.name, run_id="a"), "f", tables)
+        for track_set, seconds in ((TRACKS, 8.0), (OTHER, 2.0 + video)):
+            tables = {n: filled(n, []) for n in STAGES["precompute"]}
+            making = Making(wall_seconds=seconds)
+            of_set = key.of(track_set=track_set.name)
+            store.publish("precompute", of_set, "f", tables, making=making)
+    found = compare_runs(
+        store, "a", "a", "ref-davis17", "valid_u", tracks_a=TRACKS.name, tracks_b=OTHER.name
+    )
+    assert found.overall.difference == 0
+    of_tracks = found.of_tracks
+    assert of_tracks.oracle.difference == pytest.approx((6 * 0.05 - 0.4) / 24)
+    assert [(p.video_id, p.expression_id) for p in of_tracks.worse] == [("v2", "1")]
+    assert {p.expression_id for p in of_tracks.better} == {"2"} and len(of_tracks.better) == 6
+    assert (of_tracks.seconds_a, of_tracks.seconds_b) == (8.0, 4.5)
+    asked = ["--dataset", "ref-davis17", "--tracks-a", TRACKS.name, "--tracks-b", OTHER.name]
+    shown = sola("compare", "a", "a", *asked, "--warehouse", store.url)
+    assert "took 8 s in A, 4.5 s in B" in shown
+    assert re.search(r"oracle most worse in B.*v2 .* 90\.00 .* 50\.00", shown, re.S)
+
+
 def test_a_run_against_itself_does_not_differ(root: Path) -> None:
     found = compare_runs(Warehouse(root), "a", "a", "ref-davis17", "valid_u")
     assert (found.overall.difference, found.overall.low, found.overall.high) == (0, 0, 0)
     assert found.worse == found.better == []
+    assert found.of_tracks is None
 
 
 def test_nothing_in_common(root: Path) -> None:
