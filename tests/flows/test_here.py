@@ -124,7 +124,7 @@ def test_scores_that_fail_here_end_as_those_of_workers(
     def broken(*_: object) -> None:
         raise RuntimeError("no scores today")
 
-    monkeypatch.setattr("tasks.stages.evaluate.alignment_scores", broken)
+    monkeypatch.setattr("sola_model.selector.inference.alignment_scores", broken)
     at = ["--warehouse", store.url]
     result = sola("segment", clip, "a sentence that fails", "--json", tmp_path / "v.json", *at)
     assert result.exit_code == 1 and "no scores today" in result.output
