@@ -53,7 +53,7 @@ def measure(sam2, seed: int, frames: int, settings: Extraction, given: bool) -> 
     frames_THW3, masks_NTHW = render_frames(random_scene(np.random.default_rng(seed), frames))
     true_masks = mask_prompts(
         {str(n): encode_masks(torch.from_numpy(m)) for n, m in enumerate(masks_NTHW > 0)},
-        settings.grid,
+        settings.grid.stride,
     )
     encodings: list[int] = []
     counter = model.image_encoder.register_forward_hook(lambda *_: encodings.append(1))

@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 Name = TypeVar("Name", bound=Hashable)
 
 CONFIDENCE = 0.9  # that the truth is in the interval
+IN_SECONDS = 360.0  # below which hours say little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +125,12 @@ class Running(Generic[Name]):
         """That for people; "" while its error is not known."""
         found = self.in_all()
         known = self._count and not math.isinf(found.high)
-        return f"{hours(found)} worker-hours in all" if known else ""
+        if not known:
+            return ""
+        if found.value < IN_SECONDS:
+            value, low, high = (f"{each:.3g}" for each in astuple(found))
+            return f"{value} ({low} to {high}) worker-seconds in all"
+        return f"{hours(found)} worker-hours in all"
 
     def seconds_left(self, workers: int) -> float | None:
         """How long so many workers need for what waits."""

@@ -64,8 +64,8 @@ def test_random_weights_of_an_official_architecture(
 
 
 def test_other_numbers_than_the_official_ones_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(video, image_3HW):
-        return encode(video, image_3HW + 0.5)
+    def wrong(video, image_3SS):
+        return encode(video, lambda: image_3SS() + 0.5)
 
     encode = doctor.extracted_by_us.__globals__["EncodedVideo"]._encode
     monkeypatch.setattr("sola_model.extraction.encoding.EncodedVideo._encode", wrong)

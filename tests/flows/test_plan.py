@@ -70,13 +70,15 @@ def test_a_plan_and_the_truth(
 
     before = cost_by_stage(store)["precompute"]
     assert before["videos"] == 3 and before["planned_videos"] == VIDEOS
-    monkeypatch.setattr("flows.fanout.video_workers", lambda _: ThreadPoolTaskRunner(max_workers=1))
+    monkeypatch.setattr(
+        "flows.fanout.video_workers", lambda *_: ThreadPoolTaskRunner(max_workers=1)
+    )
     summary = precompute(
         str(tmp_path), "demo", str(data), "valid_u", "demo", changes=FEWER, workers=1
     )
     assert (summary.done, summary.present) == (VIDEOS - 3, 3), "what was measured is kept"
     assert "precompute: 2/2 videos, 0 failed" in (shown := capfd.readouterr().err)
-    assert "worker-hours in all" in shown
+    assert "worker-seconds in all" in shown
     costs = cost_by_stage(store)
     truth = sum(c.making.wall_seconds for c in store.current("precompute").values())
     assert costs["precompute"]["videos"] == VIDEOS

@@ -37,7 +37,8 @@ def store(tmp_path_factory) -> Warehouse:
     root = str(folder / "warehouse")
     ingest_split(root, "demo", str(folder / "data"), "train")
     store = Warehouse(root)
-    assert stages.precompute(store, "demo", "train", RECIPE) == [(KEY.video_id, "done", "")]
+    (outcome,) = stages.precompute(store, "demo", "train", RECIPE)
+    assert (outcome.video_id, outcome.status) == (KEY.video_id, "done")
     return store
 
 
@@ -80,7 +81,7 @@ def extract_boxes(store: Warehouse, file: Path, recipe: Recipe) -> tuple[Commit,
     track_set = with_boxes(file, recipe)
     adopt(planned(store, track_set)[0])  # of the set without boxes
     assert not planned(store, track_set)[0].missing()
-    assert imported(store, file, recipe) == [(KEY.video_id, "done", "")]
+    assert [outcome.status for outcome in imported(store, file, recipe)] == ["done"]
     plan = planned(store, track_set)[1]
     stages.make(plan)
     assert not plan.missing()

@@ -14,7 +14,7 @@ from warehouse.schemas import FORMAT_VERSION
 
 def test_open_says_what_is_wrong(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(WarehouseError, match=r"is not a warehouse.*Warehouse.create"):
+        with pytest.raises(WarehouseError, match=r"is not a warehouse.*`sola precompute` and"):
             Warehouse(place)
     (tmp_path / "a file").touch()
     with pytest.raises(WarehouseError, match="a file is no folder that you may write to"):

@@ -30,7 +30,7 @@ WRITERS: dict[str, Callable[..., dict[str, list[Clip]]]] = {
 
 def ingest(store: Path, dataset: str, root: Path, split: str) -> dict[str, tuple[str, str]]:
     outcomes = ingest_split(str(store), dataset, str(root), split)
-    return {video_id: (status, message) for video_id, status, message in outcomes}
+    return {outcome.video_id: (outcome.status, outcome.message) for outcome in outcomes}
 
 
 @pytest.fixture(scope="module", params=WRITERS)

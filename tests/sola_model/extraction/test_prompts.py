@@ -24,7 +24,7 @@ from sola_model.extraction.sam2_models import (
     load_sam2,
 )
 from sola_model.masks.rle import encode_masks
-from sola_model.recipes import DEMO, BoxPrompts, GridPrompts
+from sola_model.recipes import DEMO, BoxPrompts
 from warehouse.demo_data import random_scene, render_frames
 
 SCENE = random_scene(np.random.default_rng(11), 8)
@@ -190,7 +190,7 @@ def test_ground_truth_prompts_at_every_stride_th_frame_or_where_first_visible():
         "b": [rle(seen) if t in (5, 6) else rle(unseen) for t in range(9)],
         "c": [None] * 9,
     }
-    prompts = mask_prompts(objects, GridPrompts(stride=4))
+    prompts = mask_prompts(objects, stride=4)
     assert [(p.object_id, p.frame_index) for p in prompts] == [("a", 4), ("a", 8), ("b", 5)]
     assert all((p.source, p.area, p.stability) == ("mask", 24, None) for p in prompts)
 
