@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sola_model.detection.names import check_detector
 from sola_model.extraction.checkpoints import check_checkpoint
+from sola_model.extraction.trackers import check_weights
 from sola_model.recipes import RECIPES, Recipe, check_concerns, chosen_recipe, override
 from tasks.runs import Run, find_run, last_recipe
 from tasks.shards import in_shard
@@ -55,8 +56,11 @@ def splits_of(datasets: list[str], splits: str | list[str]) -> list[tuple[str, s
 
 
 def check_models(recipe: Recipe) -> None:
-    """Raise ValueError for a SAM2 or a detector that cannot be."""
-    check_checkpoint(recipe.sam2)
+    """Raise ValueError for a tracker, its weights or a detector that cannot be."""
+    from tasks.stages.precompute import check_tracker  # brings all stages with it
+
+    check_tracker(recipe.tracker)
+    check_weights(recipe.tracker, recipe.sam2)
     if recipe.detector:
         check_detector(recipe.detector)
 

@@ -53,10 +53,9 @@ THREE_LAYERS = (
 LAYERS = {"0": "proj_in", "1": "layers.0", "2": "proj_out"}
 
 
-def converted(model: SAM2Base) -> Sam2VideoModel:
-    """The same model of `transformers`, with a copy of the weights."""
-    config = _config(model)
-    copy = Sam2VideoModel(config)
+def converted(model: SAM2Base) -> Any:
+    """The same as a `Sam2VideoModel`, with a copy of the weights."""
+    copy: Any = Sam2VideoModel(_config(model))
     if model.mem_dim != 64:  # the width that `transformers` takes memory to have
         for layer in copy.memory_attention.layers:
             attention = layer.cross_attn_image

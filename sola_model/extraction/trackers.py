@@ -36,27 +36,33 @@ def check_weights(tracker: str, name: str) -> None:
 
     A hub id is not looked up.
     """
-    if tracker not in VIDEO_MODELS:
+    takes, kind = VIDEO_MODELS.get(tracker, ()), _kind(name)
+    if kind and kind not in takes:
+        fits = [each for each, kinds in VIDEO_MODELS.items() if kind in kinds]
+        then = f"take --set tracker={fits[0]}" if fits else "give others with --sam2"
+        valid = " or ".join(takes) or "an official SAM2 checkpoint"
+        raise ValueError(
+            f"the weights {name} are of type {kind!r}, and tracker {tracker!r} takes {valid}: "
+            f"{then}."
+        )
+    if not takes:
         return check_checkpoint(name)
-    if is_official(tracker, name):
-        return None
-    config = Path(name) / "config.json"
-    if config.is_file():
-        kind = json.loads(config.read_text()).get("model_type")
-        if kind not in VIDEO_MODELS[tracker]:
-            fits = [each for each, kinds in VIDEO_MODELS.items() if kind in kinds]
-            then = f"take --set tracker={fits[0]}" if fits else "give other weights with --sam2"
-            raise ValueError(
-                f"{name} is a model of type {kind!r}, and tracker {tracker!r} takes "
-                f"{' or '.join(VIDEO_MODELS[tracker])}: {then}."
-            )
-    elif Path(name).exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+    hub_id = not Path(name).exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)
+    if not (kind or hub_id or is_official(tracker, name)):
         official = ", an official SAM2 checkpoint" if tracker == "sam2_video" else ""
         raise ValueError(
             f"tracker {tracker!r} cannot take {name!r}. Give with --sam2 a folder that "
             f"`save_pretrained` wrote (with config.json){official} or a hub id."
         )
     return None
+
+
+def _kind(name: str) -> str | None:
+    """The type of the model in a folder, by its configuration; None: it is none."""
+    try:
+        return json.loads((Path(name) / "config.json").read_text())["model_type"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def weights_identity(tracker: str, name: str) -> str:

@@ -50,7 +50,7 @@ def load_video_model(tracker: str, name: str, device: str | torch.device = "cpu"
         from sola_model.extraction.sam2_models import load_sam2
 
         return VideoModel(converted(load_sam2(name)).to(device))
-    kind = getattr(transformers, CLASSES[tracker])
+    kind: Any = getattr(transformers, CLASSES[tracker])
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # a table of what does not fit
             model, report = kind.from_pretrained(
@@ -108,7 +108,7 @@ class VideoModel:
         dense_prompt_embeddings: Tensor,
         multimask_output: bool,
         high_res_features: list[Tensor],
-        **_: Any,
+        **unused: Any,
     ) -> tuple[Tensor, ...]:
         """Masks (logits), their IoU, tokens and scores of B prompts of one image."""
         decoded = self.model.mask_decoder(
@@ -132,7 +132,7 @@ class VideoModel:
         output_dict: dict[str, dict],
         num_frames: int,
         track_in_reverse: bool = False,
-        **_: Any,
+        **unused: Any,
     ) -> dict[str, Tensor]:
         """Mask logits, object pointers, scores and, of a frame without prompt, the memory."""
         outputs = []
@@ -208,7 +208,7 @@ class _PromptEncoder:
         self._model = model
         self.get_dense_pe = model.get_image_wide_positional_embeddings
 
-    def __call__(self, points: tuple[Tensor, Tensor], **_: None) -> tuple[Tensor, Tensor]:
+    def __call__(self, points: tuple[Tensor, Tensor], **unused: None) -> tuple[Tensor, Tensor]:
         coordinates_BN2, labels_BN = points
         return self._model.prompt_encoder(
             input_points=coordinates_BN2[None],
