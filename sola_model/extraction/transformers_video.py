@@ -175,8 +175,9 @@ class VideoModel:
             image_embeddings=[*high, top],
             multimask_output=False,
         )
-        absent = self.model.no_object_pointer
-        output.object_pointer = decoded.object_pointer if mask_11HW.any() else absent
+        output.object_pointer = torch.where(
+            mask_11HW.any(), decoded.object_pointer, self.model.no_object_pointer
+        )
         return _output(output)
 
     def _encode_new_memory(
