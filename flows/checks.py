@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sola_model.detection.names import check_detector
-from sola_model.extraction.checkpoints import check_checkpoint
 from sola_model.extraction.trackers import check_weights
 from sola_model.recipes import RECIPES, Recipe, check_concerns, chosen_recipe, override
 from tasks.runs import Run, find_run, last_recipe
@@ -171,14 +170,18 @@ def check_searched(
 
 
 def check_segment(
-    video: str | Path, sentences: Sequence[str], sam2: str | None, detector: str | None
+    video: str | Path,
+    sentences: Sequence[str],
+    tracker: str,
+    sam2: str | None,
+    detector: str | None,
 ) -> None:
-    """Raise ValueError for arguments of `sola segment` that cannot be."""
+    """Raise ValueError for arguments of `sola segment` that cannot be; `tracker`: the run's."""
     check_own_video(video)
     if not all(text.strip() for text in sentences):
         raise ValueError(f'the sentences are {list(sentences)}: give one or more, "in quotes"')
     if sam2:
-        check_checkpoint(sam2)
+        check_weights(tracker, sam2)
     if detector:
         check_detector(detector)
 

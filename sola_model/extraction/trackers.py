@@ -12,12 +12,13 @@ from typing import Any
 from sola_model.extraction.checkpoints import check_checkpoint, checkpoint_identity
 from sola_model.identity import folder_identity
 
-# Tracker -> the `model_type`s in `config.json` of weights that it takes.
+# Tracker, which is also the `model_type` in `config.json` of its weights -> its class.
 VIDEO_MODELS = {
-    "sam2_video": ("sam2_video",),
-    "edgetam_video": ("edgetam_video",),
-    "sam3_tracker_video": ("sam3_tracker_video", "sam3_video"),
+    "sam2_video": "Sam2VideoModel",
+    "edgetam_video": "EdgeTamVideoModel",
+    "sam3_tracker_video": "Sam3TrackerVideoModel",
 }
+PARTS = {"sam3_video": "sam3_tracker_video"}  # models of which a tracker is a part
 
 
 def is_official(tracker: str, name: str) -> bool:
@@ -36,16 +37,13 @@ def check_weights(tracker: str, name: str) -> None:
 
     A hub id is not looked up.
     """
-    takes, kind = VIDEO_MODELS.get(tracker, ()), _kind(name)
-    if kind and kind not in takes:
-        fits = [each for each, kinds in VIDEO_MODELS.items() if kind in kinds]
-        then = f"take --set tracker={fits[0]}" if fits else "give others with --sam2"
-        valid = " or ".join(takes) or "an official SAM2 checkpoint"
+    kind = _kind(name)
+    if kind and kind != tracker:
+        then = f"take --set tracker={kind}" if kind in VIDEO_MODELS else "give others with --sam2"
         raise ValueError(
-            f"the weights {name} are of type {kind!r}, and tracker {tracker!r} takes {valid}: "
-            f"{then}."
+            f"tracker {tracker!r} cannot take {name}, which are weights of type {kind!r}: {then}."
         )
-    if not takes:
+    if tracker not in VIDEO_MODELS:
         return check_checkpoint(name)
     hub_id = not Path(name).exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)
     if not (kind or hub_id or is_official(tracker, name)):
@@ -58,11 +56,12 @@ def check_weights(tracker: str, name: str) -> None:
 
 
 def _kind(name: str) -> str | None:
-    """The type of the model in a folder, by its configuration; None: it is none."""
+    """The type of the weights in a folder, a tracker or another; None: there are none."""
     try:
-        return json.loads((Path(name) / "config.json").read_text())["model_type"]
+        kind = json.loads((Path(name) / "config.json").read_text())["model_type"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
+    return PARTS.get(kind, kind)
 
 
 def weights_identity(tracker: str, name: str) -> str:

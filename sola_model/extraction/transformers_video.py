@@ -16,8 +16,6 @@ B objects, D channels of a token, N places of a memory.
 Source: `sam2.sam2_video_predictor_legacy`; `transformers.models.sam2_video.modeling_sam2_video`.
 """
 
-import contextlib
-import io
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -27,13 +25,8 @@ import transformers
 from torch import Tensor
 
 from sola_model.extraction.frames import MEAN, STD
-from sola_model.extraction.trackers import is_official
+from sola_model.extraction.trackers import VIDEO_MODELS, is_official
 
-CLASSES = {
-    "sam2_video": "Sam2VideoModel",
-    "edgetam_video": "EdgeTamVideoModel",
-    "sam3_tracker_video": "Sam3TrackerVideoModel",
-}
 HALF = (0.5, 0.5, 0.5)  # mean and standard deviation of a channel for the SAM3 tracker
 
 
@@ -50,17 +43,16 @@ def load_video_model(tracker: str, name: str, device: str | torch.device = "cpu"
         from sola_model.extraction.sam2_models import load_sam2
 
         return VideoModel(converted(load_sam2(name)).to(device))
-    kind: Any = getattr(transformers, CLASSES[tracker])
+    kind = VIDEO_MODELS[tracker]
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # a table of what does not fit
-            model, report = kind.from_pretrained(
-                name, dtype=torch.float32, output_loading_info=True
-            )
+        model, report = getattr(transformers, kind).from_pretrained(
+            name, dtype=torch.float32, output_loading_info=True
+        )
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{name} cannot be loaded as {CLASSES[tracker]}: {error}") from error
+        raise ValueError(f"{name} cannot be loaded as {kind}: {error}") from error
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
-            f"{name} has no weights of {len(missing)} parameters of {CLASSES[tracker]}, such as "
+            f"{name} has no weights of {len(missing)} parameters of {kind}, such as "
             f"{missing[0]}: give the folder or hub id of a complete model."
         )
     return VideoModel(model.requires_grad_(False).eval().to(device))
