@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sola_model.detection.names import check_detector
-from sola_model.extraction.checkpoints import check_checkpoint
+from sola_model.extraction.trackers import check_weights
 from sola_model.recipes import RECIPES, Recipe, check_concerns, chosen_recipe, override
 from tasks.runs import Run, find_run, last_recipe
 from tasks.shards import in_shard
@@ -55,8 +55,11 @@ def splits_of(datasets: list[str], splits: str | list[str]) -> list[tuple[str, s
 
 
 def check_models(recipe: Recipe) -> None:
-    """Raise ValueError for a SAM2 or a detector that cannot be."""
-    check_checkpoint(recipe.sam2)
+    """Raise ValueError for a tracker, its weights or a detector that cannot be."""
+    from tasks.stages.precompute import check_tracker  # brings all stages with it
+
+    check_tracker(recipe.tracker)
+    check_weights(recipe.tracker, recipe.sam2)
     if recipe.detector:
         check_detector(recipe.detector)
 
@@ -167,14 +170,18 @@ def check_searched(
 
 
 def check_segment(
-    video: str | Path, sentences: Sequence[str], sam2: str | None, detector: str | None
+    video: str | Path,
+    sentences: Sequence[str],
+    tracker: str,
+    sam2: str | None,
+    detector: str | None,
 ) -> None:
-    """Raise ValueError for arguments of `sola segment` that cannot be."""
+    """Raise ValueError for arguments of `sola segment` that cannot be; `tracker`: the run's."""
     check_own_video(video)
     if not all(text.strip() for text in sentences):
         raise ValueError(f'the sentences are {list(sentences)}: give one or more, "in quotes"')
     if sam2:
-        check_checkpoint(sam2)
+        check_weights(tracker, sam2)
     if detector:
         check_detector(detector)
 

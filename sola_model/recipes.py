@@ -38,7 +38,8 @@ CONCERNS = {  # the command -> the settings that it uses
 class Recipe:
     """One complete way to extract tracks and to train and use the selector.
 
-    tracker: what follows objects through a video.
+    tracker: what follows objects through a video: "sam2", or one of
+        `sola_model.extraction.trackers`, whose weights `sam2` then names.
     sam2, text_encoder: checkpoint path, hub id, or "demo" for the embedded small models.
     detector: likewise, of the boxes that are prompts at inference; None: there are none.
     token_features: what a selector's token is: the object pointer (paper), or the pointer with

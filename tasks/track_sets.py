@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from sola_model.detection.names import detector_identity
 from sola_model.extraction.checkpoints import checkpoint_identity
+from sola_model.extraction.trackers import weights_identity
 from sola_model.recipe_sections import BoxPrompts, DetectorSettings, Extraction
 from sola_model.recipes import Recipe
 from sola_model.settings import essential, from_dict
@@ -57,8 +58,8 @@ class TrackSet:
 
     tracker: one of `tasks.stages.precompute.TRACKERS`, or "given": the tracks were imported.
     checkpoint: its weights as they were named, of given tracks those that made the tokens.
-    weights: their sha256, None if not known (format 2: then `checkpoint` ends in what tells them
-        from others, "@" and digits, and is no file).
+    weights: their sha256, or their hub id, see `weights_identity`; None if not known (format 2:
+        then `checkpoint` ends in what tells them from others, "@" and digits, and is no file).
     extraction: settings of prompts and tracks.
     precision: that it computes in; None if not known.
     corruption: of the frames, such as "gaussian_noise-3".
@@ -147,7 +148,7 @@ def track_set_of(
     those of the recipe's detector. `masks`: a folder of a user's own masks.
 
     Raises:
-        ValueError: there is no such checkpoint, corruption or file.
+        ValueError: there is no such checkpoint, corruption or file, or the tracker cannot take it.
     """
     check_corruption(corruption)
     found = None
@@ -163,7 +164,7 @@ def track_set_of(
     return TrackSet(
         tracker=recipe.tracker,
         checkpoint=recipe.sam2,
-        weights=checkpoint_identity(recipe.sam2),
+        weights=weights_identity(recipe.tracker, recipe.sam2),
         extraction=recipe.extraction,
         precision=precision or own_precision(),
         corruption=corruption,

@@ -75,8 +75,9 @@ def segment(
     overlay, folder, file = (str(place) if place else None for place in (out, masks, tracks))
     try:
         with explained():
-            run = run_to_segment_with(warehouse, run).run_id
-            check_segment(video, sentences, sam2, detector)
+            trained = run_to_segment_with(warehouse, run)
+            run = trained.run_id
+            check_segment(video, sentences, trained.recipe.tracker, sam2, detector)
             from tasks.own_video.outputs import Outputs
 
             outputs = Outputs(video=out, masks=masks, tracks=tracks)

@@ -3,7 +3,6 @@
 Axes: W text tokens, C text channels.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sola_model.identity import folder_identity
 from sola_model.memory import in_batches
 from sola_model.text.words import with_words
 
@@ -22,14 +22,7 @@ DEMO_TEXT_ENCODER = Path(__file__).parents[1] / "demo" / "roberta"
 def text_encoder_identity(name_or_path: str) -> str:
     """What names an encoder in fingerprints: the hash of a local folder's files, else its name."""
     folder = DEMO_TEXT_ENCODER if name_or_path == "demo" else Path(name_or_path)
-    if not folder.is_dir():
-        return name_or_path
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").digest()
-        digest.update(path.relative_to(folder).as_posix().encode() + content)
-    return digest.hexdigest()
+    return folder_identity(folder) if folder.is_dir() else name_or_path
 
 
 def text_encoder_dim(name_or_path: str) -> int:

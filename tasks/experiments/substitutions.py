@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.prompts import grid_prompts
-from sola_model.extraction.sam2_models import load_sam2
+from sola_model.extraction.trackers import load_tracker
 from sola_model.extraction.tracks import track_prompts
 from sola_model.selector.checkpoints import load_selector
 from sola_model.selector.inference import alignment_scores
@@ -104,7 +104,8 @@ def extraction_seconds(
 
     Of CPU time on a CPU, of time on a GPU. The first video is computed once before, uncounted.
     """
-    model, settings = load_sam2(track_set.checkpoint, device()), track_set.extraction
+    model = load_tracker(track_set.tracker, track_set.checkpoint, device())
+    settings = track_set.extraction
     clock = time.process_time if device() == "cpu" else time.perf_counter
     spent, frames = 0.0, 0
     chosen = _tracked(store, dataset, split, track_set)[:videos]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from sola_model.extraction.checkpoints import checkpoint_identity
+from sola_model.extraction.trackers import VIDEO_MODELS, load_tracker, weights_identity
 from sola_model.masks.runs import RLE
 from tasks.stage import Plan, Reads, Stage, Unit
 from tasks.stages.detect import DETECT
@@ -39,7 +39,10 @@ Objects = Mapping[str, Sequence[RLE | None]]
 def sam2_tracks(
     frames: Iterator[np.ndarray], objects: Objects, track_set: TrackSet
 ) -> "VideoTracks":
-    """The tracks of the grid's prompts, and of the masks of `objects` (ground truth), by SAM2."""
+    """The tracks of the grid's prompts, and of the masks of `objects` (ground truth).
+
+    By SAM2, or by a model of its kind, see `sola_model.extraction.trackers`.
+    """
     from sola_model.extraction.encoding import EncodedVideo
     from sola_model.extraction.prompts import grid_prompts, mask_prompts
     from sola_model.extraction.tracks import track_prompts
@@ -53,6 +56,7 @@ def sam2_tracks(
 
 TRACKERS: Mapping[str, Callable[[Iterator[np.ndarray], Objects, TrackSet], "VideoTracks"]] = {
     "sam2": sam2_tracks,
+    **dict.fromkeys(VIDEO_MODELS, sam2_tracks),
 }
 """Recipe.tracker -> what makes the tracks of a video's frames."""
 
@@ -146,26 +150,27 @@ def _check_precision(track_set: TrackSet) -> None:
 
 def _load(track_set: TrackSet) -> None:
     """What the tracks of a set need in this process."""
-    if track_set.tracker == "sam2":
+    if TRACKERS[track_set.tracker] is sam2_tracks:
         _check_precision(track_set)
         _sam2(track_set)
 
 
 def _sam2(track_set: TrackSet) -> "SAM2Base":
-    return worker_sam2(track_set.checkpoint, device(), track_set.weights)
+    weights = track_set.weights
+    return worker_sam2(track_set.checkpoint, device(), weights, track_set.tracker)
 
 
 @lru_cache(maxsize=1)
-def worker_sam2(name: str, where: str, weights: str | None = None) -> "SAM2Base":
+def worker_sam2(
+    name: str, where: str, weights: str | None = None, tracker: str = "sam2"
+) -> "SAM2Base":
     """One model per worker process; of these weights (sha256), where they are known."""
-    if weights and (found := checkpoint_identity(name)) != weights:
+    if weights and (found := weights_identity(tracker, name)) != weights:
         raise ValueError(
             f"{name} has the weights {found[:12]} on this worker, and the track set is of "
             f"{weights[:12]}: copy the same file to all workers, and run the same command again."
         )
-    from sola_model.extraction.sam2_models import load_sam2
-
-    return load_sam2(name, where)
+    return load_tracker(tracker, name, where)
 
 
 PRECOMPUTE = Stage(

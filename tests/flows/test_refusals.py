@@ -68,12 +68,17 @@ OF_A_RECIPE = [
     (["--set", "nosuch=1"], "nosuch"),
 ]
 OF_SAM2 = [(["--sam2", "sam9"], "no SAM2 checkpoint file 'sam9'")]
+OF_TRACKERS = [
+    (["--set", "tracker=nosuch"], "there is no tracker 'nosuch'; valid are: sam2, sam2_video"),
+    (["--set", "tracker=edgetam_video", "--sam2", "demo"], "'edgetam_video' cannot take 'demo'"),
+]
 OF_MODELS = [*OF_SAM2, (["--detector", "none/of/these"], "there is no detector")]
 WRONG = {
     "precompute": [
         *OF_A_SPLIT,
         *OF_A_RECIPE,
         *OF_MODELS,
+        *OF_TRACKERS,
         (["--root", "{data}/none"], "none: no such folder"),
         (["--dataset", "folder", "--root", "{data}/none.mp4"], "no such folder or file"),
         (["--dataset-name", "a/b"], "not usable as a file name"),
@@ -86,6 +91,7 @@ WRONG = {
         *OF_A_SPLIT,
         *OF_A_RECIPE,
         *OF_MODELS,
+        *OF_TRACKERS,
         (["--root", "{data}/none"], "none: no such folder"),
         (["--set", "label_threshold=0.6"], "does not use it"),
     ],

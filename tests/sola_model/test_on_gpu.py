@@ -23,6 +23,7 @@ from sola_model.extraction.encoding import EncodedVideo
 from sola_model.extraction.engine import Engine
 from sola_model.extraction.prompts import Box, PromptMask, box_prompts, grid_prompts
 from sola_model.extraction.sam2_models import load_sam2
+from sola_model.extraction.trackers import load_tracker
 from sola_model.extraction.tracks import VideoTracks, track_prompts
 from sola_model.recipes import DEMO, BoxPrompts, DetectorSettings, Recipe
 from sola_model.selector.base import Selector
@@ -99,15 +100,22 @@ def overlap(some: list, others: list) -> float:
 
 
 @pytest.mark.parametrize(
-    ("feature_bytes", "prompt_features"), [(None, "video"), (0, "video"), (None, "image")]
+    ("tracker", "feature_bytes", "prompt_features"),
+    [
+        ("sam2", None, "video"),
+        ("sam2", 0, "video"),
+        ("sam2", None, "image"),
+        ("sam2_video", None, "video"),
+    ],
 )
 def test_extraction(
-    gpus: GPUs, expected: Expected, feature_bytes: int | None, prompt_features: str
+    gpus: GPUs, expected: Expected, tracker: str, feature_bytes: int | None, prompt_features: str
 ) -> None:
     """In bfloat16: tokens differ from the CPU's by a few percent."""
     engine = Engine(feature_bytes=feature_bytes)
-    model = load_sam2("demo", GPU)
-    assert {str(p.device) for p in [*model.parameters(), *model.buffers()]} == {GPU}
+    model = load_tracker(tracker, "demo", GPU)
+    network = getattr(model, "model", model)
+    assert {str(p.device) for p in [*network.parameters(), *network.buffers()]} == {GPU}
     assert gpus.current == 0
     video = EncodedVideo(model, FRAMES_THW3, engine, prompt_features=prompt_features)
     on_gpu = [isinstance(level, OnGPU) for levels in video._features.values() for level in levels]
