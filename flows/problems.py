@@ -32,9 +32,9 @@ def print_problems(warehouse: str, format: str, delete: bool, in_flight: float) 
     if delete:
         delete_damaged(store, problems)
         problems = verify(Warehouse(warehouse), in_flight)
-    mends = [_mends(warehouse, problem) for problem in problems]
+    repairs = [_repairs(warehouse, problem) for problem in problems]
     if format == "json":
-        found = [asdict(p) | {"commands": m} for p, m in zip(problems, mends, strict=True)]
+        found = [asdict(p) | {"commands": m} for p, m in zip(problems, repairs, strict=True)]
         print(json.dumps(found, indent=1))
         return len(problems)
     for problem in problems:
@@ -42,13 +42,13 @@ def print_problems(warehouse: str, format: str, delete: bool, in_flight: float) 
         more = f" and {len(problem.keys) - 3} more" if len(problem.keys) > 3 else ""
         about = printable(f" ({keys}{more})") if keys else ""
         print(f"{problem.path}: {printable(problem.error)}{about}")
-    for command in dict.fromkeys(command for commands in mends for command in commands):
+    for command in dict.fromkeys(command for commands in repairs for command in commands):
         print(f"mend with: {command}")
     print(f"{len(problems)} problems" if problems else "every file is sound")
     return len(problems)
 
 
-def _mends(warehouse: str, problem: Problem) -> list[str]:
+def _repairs(warehouse: str, problem: Problem) -> list[str]:
     """The commands that mend a problem, in order; none when somebody has to look."""
     where = f"--warehouse {shlex.quote(str(warehouse))}"
     again = sorted({redo(warehouse, problem.stage, key) for key in problem.keys})

@@ -21,7 +21,7 @@ def verify(
     ] = False,
     older_than: OlderThan = "1h",
 ) -> None:
-    """Check every file against its record; says what is wrong and what mends it.
+    """Check every file against its record; says what is wrong and how to repair it.
 
     Exit code 1 when something is. Files that no record names count when they are old enough.
 

@@ -46,7 +46,7 @@ def status(
         str | None, typer.Option(help="Video id: what of it is stale, and what has changed.")
     ] = None,
 ) -> None:
-    """What is done, stale and failed, by stage and track set; what mends it.
+    """What is done, stale and failed, by stage and track set; how to repair it.
 
     Example: `sola status --warehouse demo-warehouse`
     """

@@ -1,4 +1,4 @@
-"""`verify` finds every kind of damage, names what mends it, and finds nothing in sound data."""
+"""`verify` finds every kind of damage, names how to repair it, and finds nothing in sound data."""
 
 import hashlib
 from collections.abc import Callable
