@@ -122,7 +122,7 @@ def verify(store: Warehouse, in_flight: float = IN_FLIGHT) -> list[Problem]:
 
 
 def delete_damaged(store: Warehouse, problems: Iterable[Problem]) -> None:
-    """Delete the files whose problem that repairs: what they held counts as missing from then on."""
+    """Delete the files that call for it; what they held counts as missing from then on."""
     for problem in problems:
         if problem.mend == DELETE:
             store.storage.delete(problem.path)
