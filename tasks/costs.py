@@ -122,15 +122,15 @@ class Running(Generic[Name]):
         return self.left() + self._spent
 
     def in_words(self) -> str:
-        """That for people; "" while its error is not known."""
+        """That for people, with its interval while videos wait; "" while its error is not known."""
         found = self.in_all()
         known = self._count and not math.isinf(found.high)
         if not known:
             return ""
-        if found.value < IN_SECONDS:
-            value, low, high = (f"{each:.3g}" for each in astuple(found))
-            return f"{value} ({low} to {high}) worker-seconds in all"
-        return f"{hours(found)} worker-hours in all"
+        unit, seconds = ("seconds", 1) if found.value < IN_SECONDS else ("hours", 3600)
+        value, low, high = (f"{each / seconds:.3g}" for each in astuple(found))
+        interval = f" ({low} to {high})" if self._waiting else ""
+        return f"{value}{interval} worker-{unit} in all"
 
     def seconds_left(self, workers: int) -> float | None:
         """How long so many workers need for what waits."""
