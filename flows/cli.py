@@ -9,17 +9,17 @@ from typing import Annotated
 import typer
 
 from flows.commands import (
-    before,
     check,
     checkpoint,
     compare,
     experiment,
+    import_tracks,
     oracle,
     pipeline,
+    preflight,
     report,
     submission,
     tidy,
-    tracks,
     training,
     use,
     warehouse,
@@ -56,11 +56,11 @@ def _options(
 PANELS = {
     "From videos to scores": (
         pipeline.demo,
-        before.doctor,
+        preflight.doctor,
         check.check,
-        before.plan,
+        preflight.plan,
         pipeline.precompute,
-        tracks.import_tracks,
+        import_tracks.import_tracks,
         pipeline.label,
         training.train,
         checkpoint.import_checkpoint,

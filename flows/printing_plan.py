@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 from flows.plan import Planned
+from sola_model.extraction.host_memory import free_memory
 from tasks.costs import Estimate, hours
-from tasks.machine import for_people, free_disk, free_memory
+from tasks.machine import for_people, free_disk
 
 
 def as_values(planned: Planned, workers: int, price: float | None) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def as_lines(planned: Planned, workers: int, price: float | None, place: str) ->
     disk, memory = free_disk(place), free_memory()
     if disk and disk[0] < size.high:
         yield f"warning: {for_people(disk[0])} are free in {disk[1]}: free more, or use --limit"
-    if memory and memory < workers * host:
+    if memory < workers * host:
         fit = max(1, int(memory // host))
         yield f"warning: {for_people(memory)} of memory are free: use --workers {fit}"
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from sola_model.extraction.checkpoints import config_path, resolve_checkpoint
+from sola_model.extraction.host_memory import free_memory
 from sola_model.extraction.sam2_models import load_sam2
 from sola_model.parity.compare import (
     Agreement,
@@ -25,7 +26,7 @@ from sola_model.parity.compare import (
     official_agreement,
 )
 from sola_model.recipes import Recipe
-from tasks.machine import GIB, for_people, free_disk, free_memory
+from tasks.machine import GIB, for_people, free_disk
 from tasks.training.training_set import check_text_dim
 from tasks.worker import device
 from warehouse.demo_data import Scene, random_scene, render_frames
@@ -225,7 +226,7 @@ def _memory_for(weights: Path) -> Finding | None:
     """A fault where a model and its official counterpart are more than the free memory."""
     needed = 2 * weights.stat().st_size + LEAST_MEMORY
     free = free_memory()
-    if free is None or free >= needed:
+    if free >= needed:
         return None
     found = (
         f"{for_people(free)} free, and {weights.name} takes about {for_people(needed)} to look at"
@@ -238,9 +239,6 @@ def memory_of_workers(workers: int) -> Finding:
     kilobyte = 1 if sys.platform == "darwin" else 1024
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte
     free = free_memory()
-    if free is None:
-        advice = f"see that there are {for_people(own)} for each worker"
-        return Finding("memory", "warning", "how much is free is not known here", advice)
     fit = (free + own) // own  # this process ends
     found = f"{for_people(free)} free; a worker takes {for_people(own)}, {workers} are to run"
     if fit >= workers:

@@ -1,26 +1,9 @@
-"""What this machine has free."""
+"""How much disk is free, and bytes as people read them."""
 
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 GIB = 2**30
-
-
-def free_memory() -> int | None:
-    """Bytes that a new process could have, of the machine and of the container if it is in one.
-
-    None where that is not known: it is read off Linux's files.
-    """
-    found = []
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found.append(1024 * int(next(x for x in lines if x.startswith("MemAvailable")).split()[1]))
-    with suppress(OSError, ValueError):  # "max" is no number: there is no limit
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        found.append(limit - int((group / "memory.current").read_text()))
-    return min(found, default=None)
 
 
 def free_disk(place: str) -> tuple[int, Path] | None:

@@ -1,7 +1,4 @@
-"""The schema of every table, each column with its unit and shape.
-
-The descriptions travel with the data: they are the field metadata of every Parquet file.
-"""
+"""The schema of every table; descriptions are the field metadata of every Parquet file."""
 
 import pyarrow as pa
 

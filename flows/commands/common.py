@@ -1,11 +1,15 @@
 """What the commands share: options, a Prefect API, errors explained, exit codes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from tasks.stage import Outcome
 
 console = Console(stderr=True, markup=False, emoji=False, soft_wrap=True)  # paths stay whole
 
@@ -30,6 +34,17 @@ OwnName = Annotated[
         "--dataset-name",
         help="Name of the rows, and of --dataset from then on; default: that of --dataset.",
     ),
+]
+Root = Annotated[Path, typer.Option(help="Folder of the data set, or of videos, or a video.")]
+Sam2 = Annotated[
+    str | None, typer.Option(help="Checkpoint path, hub id or 'demo'; default: the recipe's.")
+]
+Prompting = Annotated[
+    str | None,
+    typer.Option(help="Grounding DINO (path, hub id or 'demo') whose boxes prompt as well."),
+]
+GroundTruth = Annotated[
+    bool, typer.Option("--ground-truth", help="Tracks of ground-truth masks too, to train on.")
 ]
 Split = Annotated[str, typer.Option(help="Split of the data set, e.g. train or valid_u.")]
 RecipeName = Annotated[
@@ -78,6 +93,14 @@ def running() -> Iterator[None]:
 
     with explained(), prefect_api():
         yield
+
+
+def print_failures(outcomes: "Sequence[Outcome]") -> int:
+    """Name the videos that failed on standard error; gives their number."""
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        typer.echo(f"{outcome.video_id} failed: {outcome.message}", err=True)
+    return len(failed)
 
 
 def finish(failures: int) -> None:

@@ -17,6 +17,7 @@ from flows.commands.common import (
     Workers,
     explained,
     finish,
+    print_failures,
 )
 
 if TYPE_CHECKING:
@@ -96,10 +97,7 @@ def oracle(
 
                 on = Key(dataset=dataset, split=split, track_set=track_set)
                 outcomes = measure(store, on, workers, video_progress, work * MILLION)
-                for outcome in outcomes:
-                    if outcome.status == "failed":
-                        failed += 1
-                        typer.echo(f"{outcome.video_id} failed: {outcome.message}", err=True)
+                failed = print_failures(outcomes)
                 report = oracle_report(store, on, run)
         if format == "json":
             typer.echo(json.dumps(asdict(report), indent=1))

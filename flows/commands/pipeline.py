@@ -1,6 +1,5 @@
 """The commands that run a flow."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -9,11 +8,15 @@ from flows.commands.common import (
     HERE,
     Changes,
     DatasetName,
+    GroundTruth,
     Limit,
     OwnName,
+    Prompting,
     RecipeName,
+    Root,
     RunId,
     RunTracks,
+    Sam2,
     Split,
     Tracks,
     WarehousePath,
@@ -51,19 +54,13 @@ def demo(
 
 
 def precompute(
-    root: Annotated[Path, typer.Option(help="Folder of the data set, or of videos, or a video.")],
+    root: Root,
     dataset: DatasetName = "mevis",
     dataset_name: OwnName = None,
     split: Split = "train",
     recipe: RecipeName = None,
-    sam2: Annotated[
-        str | None,
-        typer.Option(help="Checkpoint path, hub id or 'demo'; default: the recipe's."),
-    ] = None,
-    detector: Annotated[
-        str | None,
-        typer.Option(help="Grounding DINO (path, hub id or 'demo') whose boxes prompt as well."),
-    ] = None,
+    sam2: Sam2 = None,
+    detector: Prompting = None,
     boxes: Annotated[
         str | None, typer.Option(help="CSV, JSON or Parquet file of detected boxes to prompt with.")
     ] = None,
@@ -71,9 +68,7 @@ def precompute(
         str | None,
         typer.Option(help="Folder of masks to prompt with: VIDEO/FRAME.png, pixel value = object."),
     ] = None,
-    ground_truth: Annotated[
-        bool, typer.Option("--ground-truth", help="Tracks of ground-truth masks too, to train on.")
-    ] = False,
+    ground_truth: GroundTruth = False,
     warehouse: WarehousePath = HERE,
     limit: Limit = None,
     workers: Workers = None,

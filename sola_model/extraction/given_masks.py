@@ -15,7 +15,7 @@ import torch
 
 from sola_model.extraction.encoding import EncodedVideo, frame_arguments
 from sola_model.extraction.engine import AUTOMATIC, Engine, precision
-from sola_model.extraction.propagation import _model_input
+from sola_model.extraction.propagation import model_input
 from sola_model.extraction.sam2_models import SAM2Base
 from sola_model.masks.runs import RLE
 from sola_model.memory import in_batches
@@ -35,7 +35,7 @@ def given_tokens(
         masks = [track[t] for track in tracks]
 
         def pointers(part: slice, t: int = t, masks: list[RLE] = masks) -> np.ndarray:
-            masks_B1HW = torch.cat([_model_input(rle, model) for rle in masks[part]])
+            masks_B1HW = torch.cat([model_input(rle, model) for rle in masks[part]])
             output = model.track_step(
                 frame_idx=0,
                 is_init_cond_frame=True,

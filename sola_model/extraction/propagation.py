@@ -185,7 +185,7 @@ class _Propagation:
                     is_init_cond_frame=True,
                     **frame_arguments([frame]),
                     point_inputs=None,
-                    mask_inputs=_model_input(rle, self.model),
+                    mask_inputs=model_input(rle, self.model),
                     output_dict={"cond_frame_outputs": {}, "non_cond_frame_outputs": {}},
                     num_frames=cohort.num_frames,
                     run_mem_encoder=False,
@@ -307,7 +307,7 @@ def _write(
         result.masks[t] = encode_enlarged(logits_HW, video.size)
 
 
-def _model_input(rle: RLE, model: SAM2Base) -> Tensor:
+def model_input(rle: RLE, model: SAM2Base) -> Tensor:
     """A prompt mask at the model's image size (1, 1, H, W), 0 or 1."""
     mask_11HW = torch.from_numpy(coco.decode(rle))[None, None].float().to(model.device)
     side = model.image_size

@@ -15,6 +15,7 @@ from flows.commands.common import (
     Workers,
     explained,
     finish,
+    print_failures,
 )
 
 
@@ -63,8 +64,6 @@ def import_tracks(
 
         where = (str(warehouse), dataset, split, file, name)
         track_set, outcomes = bring(*where, made_by, workers, video_progress)
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    for outcome in failed:
-        typer.echo(f"{outcome.video_id} failed: {outcome.message}", err=True)
+    failed = print_failures(outcomes)
     typer.echo(track_set.name)
-    finish(len(failed))
+    finish(failed)

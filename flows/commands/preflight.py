@@ -1,7 +1,6 @@
 """The commands for before a long run: is it right here, and what will it cost."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,9 +9,13 @@ from flows.commands.common import (
     HERE,
     Changes,
     DatasetName,
+    GroundTruth,
     Limit,
     OwnName,
+    Prompting,
     RecipeName,
+    Root,
+    Sam2,
     Split,
     WarehousePath,
     Workers,
@@ -76,22 +79,14 @@ def doctor(
 
 
 def plan(
-    root: Annotated[Path, typer.Option(help="Folder of the data set, or of videos, or a video.")],
+    root: Root,
     dataset: DatasetName = "mevis",
     dataset_name: OwnName = None,
     split: Split = "train",
     recipe: RecipeName = None,
-    sam2: Annotated[
-        str | None,
-        typer.Option(help="Checkpoint path, hub id or 'demo'; default: the recipe's."),
-    ] = None,
-    detector: Annotated[
-        str | None,
-        typer.Option(help="Grounding DINO (path, hub id or 'demo') whose boxes prompt as well."),
-    ] = None,
-    ground_truth: Annotated[
-        bool, typer.Option("--ground-truth", help="Tracks of ground-truth masks too, to train on.")
-    ] = False,
+    sam2: Sam2 = None,
+    detector: Prompting = None,
+    ground_truth: GroundTruth = False,
     warehouse: WarehousePath = HERE,
     limit: Limit = None,
     workers: Workers = None,
